@@ -1,0 +1,69 @@
+"""Prune exported CNNs in ONNX form by structural redundancy, and prove the result.
+
+    >>> import srr_onnx
+    >>> result = srr_onnx.prune("model.onnx", "model.pruned.onnx", flops=0.44)  # doctest: +SKIP
+
+Names are loaded when they are first used, so that importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "prune": "srr_onnx.pipeline",
+    "Pruned": "srr_onnx.pipeline",
+    "load_model": "srr_onnx.graph.load",
+    "Model": "srr_onnx.graph.model",
+    "count_cost": "srr_onnx.graph.cost",
+    "Cost": "srr_onnx.graph.cost",
+    "find_groups": "srr_onnx.analysis.find",
+    "Groups": "srr_onnx.analysis.groups",
+    "PruningGroup": "srr_onnx.analysis.groups",
+    "Role": "srr_onnx.analysis.groups",
+    "score_groups": "srr_onnx.scoring.score",
+    "Scores": "srr_onnx.scoring.score",
+    "criterion": "srr_onnx.scoring.criterion",
+    "ScoreOptions": "srr_onnx.scoring.criterion",
+    "SrrOptions": "srr_onnx.scoring.options",
+    "make_plan": "srr_onnx.planning.make",
+    "Budget": "srr_onnx.planning.budget",
+    "Plan": "srr_onnx.planning.plan",
+    "load_plan": "srr_onnx.planning.plan",
+    "apply_plan": "srr_onnx.rewriting.replay",
+    "prove": "srr_onnx.rewriting.replay",
+    "save_model": "srr_onnx.graph.save",
+    "SrrError": "srr_onnx.errors",
+}
+
+__all__ = ["__version__", *_HOMES]
+
+if TYPE_CHECKING:
+    from srr_onnx.analysis.find import find_groups
+    from srr_onnx.analysis.groups import Groups, PruningGroup, Role
+    from srr_onnx.errors import SrrError
+    from srr_onnx.graph.cost import Cost, count_cost
+    from srr_onnx.graph.load import load_model
+    from srr_onnx.graph.model import Model
+    from srr_onnx.graph.save import save_model
+    from srr_onnx.pipeline import Pruned, prune
+    from srr_onnx.planning.budget import Budget
+    from srr_onnx.planning.make import make_plan
+    from srr_onnx.planning.plan import Plan, load_plan
+    from srr_onnx.rewriting.replay import apply_plan, prove
+    from srr_onnx.scoring.criterion import ScoreOptions, criterion
+    from srr_onnx.scoring.options import SrrOptions
+    from srr_onnx.scoring.score import Scores, score_groups
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'srr_onnx' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

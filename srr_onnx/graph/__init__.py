@@ -1,0 +1,1 @@
+"""LOAD: files, models, shapes, costs, edits."""

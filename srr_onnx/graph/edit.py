@@ -1,0 +1,274 @@
+"""LOAD: edits of a graph, from a model to a new model.
+
+graphsurgeon carries out the edits; whatever it does not keep (documentation, metadata, annotations, the form of
+untouched nodes and inputs) is carried over from the original, so that a model differs only where it was edited.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+from onnx import TensorProto, helper
+from onnx_graphsurgeon.ir.tensor import LazyValues
+
+from srr_onnx.graph.load import assemble_model
+from srr_onnx.graph.model import Model, Shape
+from srr_onnx.graph.tensors import attach_payload, detach_payload, is_large, stored_tensors
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclasses.dataclass
+class NodeEdit:
+    """What changes about one node.
+
+    Attributes:
+        op_type: New operator, None for the old one.
+        inputs: New value name by input slot; a slot past the end is added.
+        attributes: New value by attribute; None removes it.
+        clear: Whether all old inputs and attributes go first.
+    """
+
+    op_type: str | None = None
+    inputs: dict[int, str] = dataclasses.field(default_factory=dict)
+    attributes: dict[str, Any] = dataclasses.field(default_factory=dict)
+    clear: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class NewNode:
+    """A node to be put in front of another one."""
+
+    before: int
+    op_type: str
+    inputs: tuple[str, ...]
+    output: str
+
+
+@dataclasses.dataclass
+class Edits:
+    """A set of edits, collected before anything is changed.
+
+    Attributes:
+        tensors: New content of stored constants, by name.
+        added: New initializers, by name.
+        nodes: Changes of nodes, by index.
+        removed: Indices of nodes that go.
+        inserted: Nodes that come.
+        shapes: Shapes of values that change, by name.
+    """
+
+    tensors: dict[str, Array] = dataclasses.field(default_factory=dict)
+    added: dict[str, Array] = dataclasses.field(default_factory=dict)
+    nodes: dict[int, NodeEdit] = dataclasses.field(default_factory=dict)
+    removed: set[int] = dataclasses.field(default_factory=set)
+    inserted: list[NewNode] = dataclasses.field(default_factory=list)
+    shapes: dict[str, Shape] = dataclasses.field(default_factory=dict)
+
+    def node(self, index: int) -> NodeEdit:
+        """The changes of one node, to be added to."""
+        return self.nodes.setdefault(index, NodeEdit())
+
+
+def apply_edits(model: Model, edits: Edits) -> Model:
+    """Carry out edits on a copy.
+
+    Args:
+        model: The model; not changed.
+        edits: What to change. Nodes and initializers that are not needed any more because of them are dropped.
+
+    Returns:
+        The edited model, with shapes inferred anew.
+    """
+    _drop_unused(model, edits)
+    graph = gs.import_onnx(model.proto)
+    tensors: dict[str, gs.Tensor] = graph.tensors()
+    stored = {name: model.constants[name] for name in model.stored if name in model.constants}
+    detached = set(model.detached)
+    stubs: dict[str, TensorProto] = {}
+    for name, array in {**edits.tensors, **edits.added}.items():
+        dtype = helper.np_dtype_to_tensor_dtype(array.dtype)
+        stub = TensorProto(name=name, data_type=dtype, dims=array.shape)
+        detached.discard(name)
+        if is_large(stub, array):
+            detached.add(name)
+        else:
+            attach_payload(stub, array)
+        stored[name], stubs[name] = array, stub
+        if name in edits.added:
+            tensors[name] = gs.Constant(name, LazyValues(stub))
+    originals = list(graph.nodes)
+    for index, change in edits.nodes.items():
+        _edit_node(originals[index], change, tensors)
+    waiting: dict[int, list[gs.Node]] = {}
+    for new in edits.inserted:
+        made = gs.Node(new.op_type, name=new.output, outputs=[gs.Variable(new.output)])
+        tensors[new.output] = made.outputs[0]
+        made.inputs.extend(tensors[name] for name in new.inputs)
+        waiting.setdefault(new.before, []).append(made)
+        edits.node(new.before)
+    for index, change in edits.nodes.items():
+        for slot, name in change.inputs.items():
+            _set_input(originals[index], slot, tensors[name])
+    order: list[tuple[gs.Node, int | None]] = []
+    for index, node in enumerate(originals):
+        order += [(made, None) for made in waiting.get(index, [])]
+        if index not in edits.removed:
+            order.append((node, index))
+    del graph.nodes[:]
+    graph.nodes.extend(node for node, _ in order)
+    exported = gs.export_onnx(graph, do_type_check=False)
+    proto = _carry_over(model, edits, exported, [index for _, index in order], stubs)
+    used = {name for name, _ in stored_tensors(proto.graph)}
+    return assemble_model(
+        proto,
+        {name: array for name, array in stored.items() if name in used},
+        frozenset(detached & used),
+        model.inputs,
+        None,
+        "",
+        0,
+    )
+
+
+def _edit_node(node: gs.Node, change: NodeEdit, tensors: Mapping[str, gs.Tensor]) -> None:
+    if change.clear:
+        node.inputs.clear()
+        node.attrs.clear()
+    if change.op_type is not None:
+        node.op = change.op_type
+    for name, value in change.attributes.items():
+        node.attrs.pop(name, None)
+        if value is not None:
+            node.attrs[name] = value
+    for slot, name in change.inputs.items():
+        if name in tensors:
+            _set_input(node, slot, tensors[name])
+
+
+def _set_input(node: gs.Node, slot: int, tensor: gs.Tensor) -> None:
+    while len(node.inputs) <= slot:
+        node.inputs.append(gs.Variable.empty())
+    node.inputs[slot] = tensor
+
+
+def _drop_unused(model: Model, edits: Edits) -> None:
+    """Remove nodes and initializers that only fed what was rewired away; what was unused before stays."""
+    inputs = {node.index: list(node.inputs) for node in model.nodes}
+    for index, change in edits.nodes.items():
+        inputs[index] = [] if change.clear else inputs[index]
+        for slot, name in change.inputs.items():
+            inputs[index] += [""] * (slot + 1 - len(inputs[index]))
+            inputs[index][slot] = name
+    readers: dict[str, set[int]] = {}
+    for node in model.nodes:
+        for name in [*inputs[node.index], *node.captured]:
+            if node.index not in edits.removed:
+                readers.setdefault(name, set()).add(node.index)
+    kept = set(model.outputs) | {name for new in edits.inserted for name in new.inputs}
+    freed = {name for node in model.nodes for name in node.inputs if name and name not in readers}
+    for node in reversed(model.nodes):
+        made = [name for name in node.outputs if name]
+        if node.index in edits.removed or not made or not all(name in freed and name not in kept for name in made):
+            continue
+        edits.removed.add(node.index)
+        for name in node.inputs:
+            readers.get(name, set()).discard(node.index)
+            if name and not readers.get(name):
+                freed.add(name)
+
+
+def _carry_over(
+    model: Model,
+    edits: Edits,
+    exported: onnx.ModelProto,
+    origins: Sequence[int | None],
+    stubs: Mapping[str, TensorProto],
+) -> onnx.ModelProto:
+    """Put the edited parts of graphsurgeon's export into a copy of the original."""
+    source = model.proto
+    result = onnx.ModelProto()
+    for field, value in source.ListFields():
+        if field.name == "graph":
+            continue
+        if field.is_repeated:
+            getattr(result, field.name).extend(value)
+        else:
+            setattr(result, field.name, value)
+    graph = result.graph
+    for field, value in source.graph.ListFields():
+        if field.name in ("node", "initializer", "value_info"):
+            continue
+        if field.is_repeated:
+            getattr(graph, field.name).extend(value)
+        else:
+            setattr(graph, field.name, value)
+    for message, index in zip(exported.graph.node, origins, strict=True):
+        if index is None:
+            graph.node.append(message)
+        elif index in edits.nodes:
+            graph.node.append(_merge_node(source.graph.node[index], message, edits.nodes[index]))
+        else:
+            graph.node.append(source.graph.node[index])
+    for node in graph.node:
+        if node.op_type == "Constant" and node.output and node.output[0] in edits.tensors:
+            _replace_tensor(next(a for a in node.attribute if a.name == "value").t, stubs[node.output[0]])
+    read = {name for node in graph.node for name in node.input} | set(model.outputs)
+    read |= {name for node in model.nodes if node.index not in edits.removed for name in node.captured}
+    was_read = set(model.consumers) | set(model.outputs)
+    for init in source.graph.initializer:
+        if init.name in read or init.name not in was_read:
+            copy = graph.initializer.add()
+            copy.CopyFrom(init)
+            if init.name in edits.tensors:
+                _replace_tensor(copy, stubs[init.name])
+    graph.initializer.extend(stubs[name] for name in edits.added if name in read)
+    alive = {name for node in graph.node for name in node.output} | {init.name for init in graph.initializer}
+    for value in source.graph.value_info:
+        if value.name in alive:
+            copy = graph.value_info.add()
+            copy.CopyFrom(value)
+            _update_shape(copy, edits.shapes.get(value.name), model.shapes.get(value.name))
+    for value in graph.input:
+        if value.name in edits.tensors:  # an initializer that is declared as an input too
+            _update_shape(value, edits.tensors[value.name].shape, model.shapes.get(value.name))
+    return result
+
+
+def _merge_node(original: onnx.NodeProto, message: onnx.NodeProto, change: NodeEdit) -> onnx.NodeProto:
+    """The edited node; attributes that were not edited keep the original message."""
+    merged = onnx.NodeProto()
+    merged.CopyFrom(original)
+    merged.op_type = message.op_type
+    del merged.input[:]
+    merged.input.extend(message.input)
+    edited = {attribute.name: attribute for attribute in message.attribute}
+    kept = [] if change.clear else [a for a in original.attribute if a.name not in change.attributes]
+    del merged.attribute[:]
+    merged.attribute.extend(kept)
+    merged.attribute.extend(edited[name] for name, value in change.attributes.items() if value is not None)
+    return merged
+
+
+def _replace_tensor(tensor: TensorProto, stub: TensorProto) -> None:
+    """New shape and payload; name, element type and documentation stay."""
+    detach_payload(tensor)
+    del tensor.dims[:]
+    tensor.dims.extend(stub.dims)
+    if stub.HasField("raw_data"):
+        tensor.raw_data = stub.raw_data
+
+
+def _update_shape(value: onnx.ValueInfoProto, new: Shape | None, old: Shape | None) -> None:
+    dims = value.type.tensor_type.shape.dim
+    if new is None or old is None or len(dims) != len(new):
+        return
+    for dim, size, before in zip(dims, new, old, strict=True):
+        if size != before:
+            dim.ClearField("dim_param")
+            dim.dim_value = size

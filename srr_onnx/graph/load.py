@@ -1,0 +1,284 @@
+"""LOAD: file to `Model`.
+
+Reads bytes, a path or a protobuf; makes nodes, constants and static shapes. Whatever is no usable
+ONNX model ends as one `ModelError`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+from google.protobuf.message import DecodeError
+
+from srr_onnx.errors import ModelError
+from srr_onnx.graph.folding import fold_constants
+from srr_onnx.graph.model import Model, Node, Shape
+from srr_onnx.graph.shapes import infer_node, infer_shapes, resolve_inputs
+from srr_onnx.graph.tensors import detach_payload, is_large, read_tensor, stored_tensors
+
+_SIGNATURES = {
+    b"\x89PNG": "a PNG picture",
+    b"\xff\xd8\xff": "a JPEG picture",
+    b"PK\x03\x04": "a zip archive (a PyTorch .pt file is one too: export it with torch.onnx.export)",
+    b"\x7fELF": "a program",
+    b"%PDF": "a PDF document",
+    b"TFL3": "a TensorFlow Lite model",
+    b"\x89HDF": "an HDF5 file",
+    b"\x1f\x8b": "a gzip archive",
+}
+
+
+def load_model(
+    source: str | os.PathLike[str] | bytes | onnx.ModelProto, input_shapes: Mapping[str, Sequence[int]] | None = None
+) -> Model:
+    """Load an ONNX model with static shapes.
+
+    Args:
+        source: Path, serialized bytes, or a protobuf (which is not changed).
+        input_shapes: Shape per graph input; needed for inputs with dynamic axes other than the batch
+            (a dynamic first axis is taken as 1).
+
+    Returns:
+        The loaded model; its shapes hold for the given input shapes.
+
+    Raises:
+        ModelError: Not a file, not ONNX, damaged, unsafe external data, or an input shape is missing or wrong.
+        UnknownNameError: `input_shapes` names no input of the graph.
+    """
+    path = None if isinstance(source, (bytes, onnx.ModelProto)) else Path(source)
+    proto, sha256, size = _read(source, path)
+    folder = None if path is None else path.resolve().parent
+    stored: dict[str, np.ndarray[Any, Any]] = {}
+    detached = set()
+    for name, tensor in stored_tensors(proto.graph):
+        array = read_tensor(name, tensor, folder)
+        if array is None:
+            continue
+        stored[name] = array
+        if isinstance(array.base, np.memmap) or isinstance(array, np.memmap):
+            size += array.nbytes
+        if is_large(tensor, array):
+            detach_payload(tensor)
+            detached.add(name)
+    # The emptied messages still hold their memory; a copy does not.
+    slim = onnx.ModelProto()
+    slim.CopyFrom(proto)
+    del proto
+    inputs = resolve_inputs(slim.graph, input_shapes or {})
+    return assemble_model(slim, stored, frozenset(detached), inputs, path, sha256, size)
+
+
+def assemble_model(
+    proto: onnx.ModelProto,
+    stored: Mapping[str, np.ndarray[Any, Any]],
+    detached: frozenset[str],
+    inputs: Mapping[str, Shape],
+    source: Path | None,
+    sha256: str,
+    size_bytes: int,
+) -> Model:
+    """Make a model from its parts: sort the nodes, infer the shapes, fold the constants.
+
+    Args:
+        proto: Protobuf without the payload of `detached`; the model keeps it.
+        stored: Content of all stored tensors, by name.
+        detached: Those whose payload is not in `proto`.
+        inputs: Shape of every input that is fed.
+        source: File it comes from.
+        sha256: Hash of that file.
+        size_bytes: Its size.
+
+    Returns:
+        The model.
+
+    Raises:
+        ModelError: The graph is damaged.
+    """
+    nodes = _sort(_make_nodes(proto))
+    shapes, dtypes = infer_shapes(proto, inputs)
+    for name, array in stored.items():
+        shapes[name], dtypes[name] = array.shape, array.dtype
+
+    def infer(node: Node, known: Mapping[str, np.ndarray[Any, Any]]) -> None:
+        message = proto.graph.node[node.index]
+        found = infer_node(message, proto.opset_import, proto.ir_version, shapes, dtypes, known)
+        for name, (shape, dtype) in found.items():
+            if shape is not None:
+                shapes[name] = shape
+            if dtype is not None:
+                dtypes[name] = dtype
+
+    constants, shape_values = fold_constants(nodes, stored, shapes, dtypes, infer)
+    return Model(
+        proto=proto,
+        nodes=nodes,
+        constants=MappingProxyType(constants),
+        shape_values=MappingProxyType(shape_values),
+        detached=detached,
+        inputs=MappingProxyType(dict(inputs)),
+        outputs=tuple(output.name for output in proto.graph.output),
+        shapes=MappingProxyType(shapes),
+        dtypes=MappingProxyType(dtypes),
+        source=source,
+        sha256=sha256,
+        size_bytes=size_bytes,
+    )
+
+
+def _read(
+    source: str | os.PathLike[str] | bytes | onnx.ModelProto, path: Path | None
+) -> tuple[onnx.ModelProto, str, int]:
+    """Read the protobuf; give it with the hash and the size of its bytes."""
+    if isinstance(source, onnx.ModelProto):
+        data = source.SerializeToString()
+    elif isinstance(source, bytes):
+        data = source
+    else:
+        assert path is not None
+        data = _read_file(path)
+    where = repr(str(path)) if path else "the given bytes"
+    if not data:
+        raise ModelError(f"{where} is empty: give an ONNX model")
+    for signature, kind in _SIGNATURES.items():
+        if data.startswith(signature) or (signature == b"TFL3" and data[4:8] == signature):
+            raise ModelError(f"{where} is {kind}, not an ONNX model")
+    if _is_json(data):
+        raise ModelError(
+            f"{where} is JSON text, not an ONNX model (is it a plan? `srr-onnx apply` takes it with --plan)"
+        )
+    proto = onnx.ModelProto()
+    try:
+        proto.ParseFromString(data)
+    except DecodeError:
+        raise ModelError(f"{where} is not an ONNX model, or is truncated: it cannot be decoded") from None
+    sha256, size = hashlib.sha256(data).hexdigest(), len(data)
+    del data
+    if not proto.ir_version or not proto.graph.node or not proto.opset_import:
+        raise ModelError(f"{where} is not a complete ONNX model: it has no nodes, no opset or no IR version")
+    if not proto.graph.output:
+        raise ModelError(f"{where} has no graph outputs: the file is damaged")
+    return proto, sha256, size
+
+
+def _read_file(path: Path) -> bytes:
+    if path.is_dir():
+        raise ModelError(f"{str(path)!r} is a directory: give the .onnx file in it")
+    if not path.exists():
+        near = sorted(p.name for p in path.parent.glob("*.onnx"))[:3] if path.parent.is_dir() else []
+        hint = f" (there: {', '.join(near)})" if near else ""
+        raise ModelError(f"there is no file {str(path)!r}{hint}")
+    if not path.is_file():
+        raise ModelError(f"{str(path)!r} is not a regular file")
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{str(path)!r} cannot be read: {error.strerror}") from error
+
+
+def _is_json(data: bytes) -> bool:
+    if data[:1] not in (b"{", b"["):
+        return False
+    try:
+        json.loads(data[:65536] if len(data) <= 65536 else data)
+    except (ValueError, UnicodeDecodeError):
+        return False
+    return True
+
+
+def _make_nodes(proto: onnx.ModelProto) -> list[Node]:
+    """Decode the nodes of the main graph with graphsurgeon."""
+    try:
+        graph = gs.import_onnx(proto)
+    except Exception as error:  # graphsurgeon raises many kinds on damaged files
+        raise ModelError(f"the graph cannot be read: {error}") from error
+    versions = {opset.domain if opset.domain != "ai.onnx" else "": opset.version for opset in proto.opset_import}
+    nodes = []
+    for index, (node, message) in enumerate(zip(graph.nodes, proto.graph.node, strict=True)):
+        domain = "" if message.domain == "ai.onnx" else message.domain
+        nodes.append(
+            Node(
+                index=index,
+                op_type=message.op_type,
+                domain=domain,
+                since_version=_since_version(message.op_type, domain, versions.get(domain, 0)),
+                name=message.name,
+                inputs=tuple(message.input),
+                outputs=tuple(message.output),
+                attributes=MappingProxyType(
+                    {key: value for key, value in node.attrs.items() if not isinstance(value, gs.Graph)}
+                ),
+                captured=tuple(_captured(message)),
+            )
+        )
+    return nodes
+
+
+def _since_version(op_type: str, domain: str, opset: int) -> int:
+    try:
+        return int(onnx.defs.get_schema(op_type, opset, domain).since_version)
+    except onnx.defs.SchemaError:
+        return 0
+
+
+def _captured(message: onnx.NodeProto) -> Iterator[str]:
+    """Outer values that the subgraphs of a node read, each once."""
+    seen: set[str] = set()
+    for attribute in message.attribute:
+        for graph in [attribute.g] if attribute.HasField("g") else list(attribute.graphs):
+            for name in _free_values(graph):
+                if name not in seen:
+                    seen.add(name)
+                    yield name
+
+
+def _free_values(graph: onnx.GraphProto) -> Iterator[str]:
+    own = {value.name for value in graph.input} | {init.name for init in graph.initializer}
+    own |= {name for node in graph.node for name in node.output}
+    for node in graph.node:
+        for name in [*node.input, *_captured(node)]:
+            if name and name not in own:
+                yield name
+    for output in graph.output:
+        if output.name not in own:
+            yield output.name
+
+
+def _sort(nodes: list[Node]) -> tuple[Node, ...]:
+    """Execution order, as close to the file's order as can be (Kahn's algorithm, smallest index first)."""
+    producer: dict[str, int] = {}
+    for node in nodes:
+        for name in node.outputs:
+            if name and name in producer:
+                raise ModelError(f"value {name!r} is made by two nodes: the file is damaged")
+            if name:
+                producer[name] = node.index
+    waiting = [0] * len(nodes)
+    readers: list[list[int]] = [[] for _ in nodes]
+    for node in nodes:
+        for source in {producer[name] for name in node.inputs + node.captured if name in producer}:
+            readers[source].append(node.index)
+            waiting[node.index] += 1
+    ready = [index for index, count in enumerate(waiting) if count == 0]
+    heapq.heapify(ready)
+    order = []
+    while ready:
+        index = heapq.heappop(ready)
+        order.append(nodes[index])
+        for reader in readers[index]:
+            waiting[reader] -= 1
+            if waiting[reader] == 0:
+                heapq.heappush(ready, reader)
+    if len(order) < len(nodes):
+        stuck = next(node for node in nodes if waiting[node.index])
+        raise ModelError(f"the graph has a cycle through node {stuck.label!r}: the file is damaged")
+    return tuple(order)

@@ -1,0 +1,134 @@
+"""LOAD: the in-memory form of an ONNX file that every later stage reads.
+
+A `Model` is frozen: a stage that changes something makes a new one. The payload of large
+tensors lives once, in `Model.constants`, as read-only numpy arrays; the protobuf keeps the rest.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import onnx
+
+Shape = tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True, eq=False, slots=True)
+class Node:
+    """One operator of the graph, as the file has it.
+
+    Attributes:
+        index: Position in the file's node list (not in execution order).
+        op_type: Operator name as in the ONNX spec.
+        domain: "" for the standard operators.
+        since_version: Version of the operator's definition that the model's opset selects; 0 where ONNX knows none.
+        name: Node name as in the file, may be empty or repeated.
+        inputs: Value names; "" where an optional input is left out.
+        outputs: Value names; "" where an optional output is left out.
+        attributes: Decoded attributes; subgraphs and unknown kinds are left out.
+        captured: Outer values that the node's subgraphs read.
+    """
+
+    index: int
+    op_type: str
+    domain: str
+    since_version: int
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: Mapping[str, Any]
+    captured: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """A name for messages: the node's own, else operator and first output."""
+        return self.name or f"{self.op_type}({next((o for o in self.outputs if o), '')})"
+
+    def input(self, slot: int) -> str:
+        """Name of the value in an input slot, "" where the slot is empty or absent."""
+        return self.inputs[slot] if slot < len(self.inputs) else ""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Model:
+    """A loaded ONNX model with static shapes; never changed after loading.
+
+    Attributes:
+        proto: The file's protobuf; the payload of tensors in `detached` is taken out.
+        nodes: All nodes of the main graph in execution order.
+        constants: Every initializer and every value that follows from constants alone, by name (read-only).
+        shape_values: Integer values that follow from shapes of activations, at the given input shapes.
+        detached: Names of initializers / Constant outputs whose payload is only in `constants`.
+        inputs: Shape of every graph input that has to be fed, by name.
+        outputs: Names of the graph outputs, in file order.
+        shapes: Static shape by value name; a value without a known static shape is missing.
+        dtypes: numpy dtype by value name, as far as known.
+        source: Where it was read from, if from a file.
+        sha256: Hash of the file's bytes (of the serialized model where there is no file).
+        size_bytes: Size on disk including external data.
+    """
+
+    proto: onnx.ModelProto
+    nodes: tuple[Node, ...]
+    constants: Mapping[str, np.ndarray]
+    shape_values: Mapping[str, np.ndarray]
+    detached: frozenset[str]
+    inputs: Mapping[str, Shape]
+    outputs: tuple[str, ...]
+    shapes: Mapping[str, Shape]
+    dtypes: Mapping[str, np.dtype[Any]]
+    source: Path | None
+    sha256: str
+    size_bytes: int
+
+    @property
+    def opset(self) -> int:
+        """Version of the standard operator set that the model imports."""
+        return next((o.version for o in self.proto.opset_import if o.domain in ("", "ai.onnx")), 0)
+
+    @cached_property
+    def is_dynamic(self) -> bool:
+        """Whether the file leaves a size of some input open."""
+        return any(
+            not value.type.tensor_type.HasField("shape")
+            or any(dim.dim_value <= 0 for dim in value.type.tensor_type.shape.dim)
+            for value in self.proto.graph.input
+            if value.name in self.inputs
+        )
+
+    def known(self, value: str) -> np.ndarray | None:
+        """Content of a constant or of a value that follows from shapes; None for any other."""
+        return self.constants.get(value, self.shape_values.get(value))
+
+    @cached_property
+    def stored(self) -> Mapping[str, Node | None]:
+        """Constants that are stored in the file: initializers (None) and outputs of Constant nodes (the node)."""
+        found: dict[str, Node | None] = {init.name: None for init in self.proto.graph.initializer}
+        found |= {node.outputs[0]: node for node in self.nodes if node.op_type == "Constant" and not node.domain}
+        return MappingProxyType(found)
+
+    @cached_property
+    def consumers(self) -> Mapping[str, tuple[Node, ...]]:
+        """The nodes that read each value, in execution order, a node once per value."""
+        found: dict[str, list[Node]] = {}
+        for node in self.nodes:
+            for name in dict.fromkeys(node.inputs + node.captured):
+                if name:
+                    found.setdefault(name, []).append(node)
+        return MappingProxyType({name: tuple(nodes) for name, nodes in found.items()})
+
+    @cached_property
+    def producers(self) -> Mapping[str, Node]:
+        """The node that makes each value."""
+        return MappingProxyType({name: node for node in self.nodes for name in node.outputs if name})
+
+    def rank(self, value: str) -> int | None:
+        """Number of axes of a value, None where unknown."""
+        shape = self.shapes.get(value)
+        return None if shape is None else len(shape)

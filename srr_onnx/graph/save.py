@@ -1,0 +1,193 @@
+"""LOAD: `Model` to file, and to the form a runtime takes.
+
+A file is written beside its target under another name and moved there when it is complete: the old file or the new
+one, never a torn one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from srr_onnx.errors import OutputError
+from srr_onnx.graph.model import Model
+from srr_onnx.graph.tensors import attach_payload, stored_tensors
+
+Array = np.ndarray[Any, Any]
+
+# protobuf cannot hold more than 2 GiB in one message; larger models keep their weights beside the file.
+_PROTOBUF_LIMIT = (1 << 31) - (1 << 24)
+
+
+def save_model(model: Model, path: str | os.PathLike[str], *, force: bool = False) -> Path:
+    """Write a model to a file, whole or not at all.
+
+    Args:
+        model: The model.
+        path: Target; its folder must exist.
+        force: Whether an existing file may be replaced.
+
+    Returns:
+        The path written.
+
+    Raises:
+        OutputError: The file exists and `force` is not set, or it cannot be written.
+    """
+    target = Path(path)
+    check_target(target, force)
+    proto = onnx.ModelProto()
+    proto.CopyFrom(model.proto)
+    payload = sum(model.constants[name].nbytes for name in model.detached)
+    if payload + proto.ByteSize() > _PROTOBUF_LIMIT:
+        _save_external(model, proto, target)
+        return target
+    for name, tensor in stored_tensors(proto.graph):
+        if name in model.detached:
+            attach_payload(tensor, model.constants[name])
+    data = proto.SerializeToString()
+    del proto
+    with write_atomically(target) as file:
+        file.write(data)
+    return target
+
+
+def _save_external(model: Model, proto: onnx.ModelProto, target: Path) -> None:
+    """Write large tensors to `<name>.data` beside the file, which refers to it."""
+    data_path = target.with_name(target.name + ".data")
+    offset = 0
+    with write_atomically(data_path) as file:
+        for name, tensor in stored_tensors(proto.graph):
+            if name not in model.detached:
+                continue
+            data = np.ascontiguousarray(model.constants[name])
+            offset += _pad(file, offset)
+            _point_outside(tensor, data_path.name, offset, data.nbytes, data.shape)
+            file.write(data.data if data.ndim else data.tobytes())
+            offset += data.nbytes
+    with write_atomically(target) as file:
+        file.write(proto.SerializeToString())
+
+
+def _pad(file: IO[bytes], offset: int, alignment: int = 64) -> int:
+    gap = -offset % alignment
+    file.write(b"\0" * gap)
+    return gap
+
+
+def _point_outside(tensor: TensorProto, location: str, offset: int, length: int, shape: Sequence[int]) -> None:
+    del tensor.dims[:]
+    tensor.dims.extend(shape)
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, value in (("location", location), ("offset", str(offset)), ("length", str(length))):
+        entry = tensor.external_data.add()
+        entry.key, entry.value = key, value
+
+
+def check_target(target: Path, force: bool) -> None:
+    """Check that a file may be written, before any work is done.
+
+    Raises:
+        OutputError: It exists and `force` is not set, is a directory, or its folder is missing or not writable.
+    """
+    if target.is_dir():
+        raise OutputError(f"{str(target)!r} is a directory: give a file name with -o")
+    if not target.parent.is_dir():
+        raise OutputError(f"the folder {str(target.parent)!r} does not exist: make it first or choose another with -o")
+    if target.exists() and not force:
+        raise OutputError(f"{str(target)!r} exists: give --force to replace it or choose another name with -o")
+    if not os.access(target.parent, os.W_OK):
+        raise OutputError(f"the folder {str(target.parent)!r} is not writable: choose another with -o")
+
+
+@contextlib.contextmanager
+def write_atomically(target: Path) -> Iterator[IO[bytes]]:
+    """Open a temporary file beside the target that takes its place when the block ends well.
+
+    Args:
+        target: The file to be written.
+
+    Yields:
+        A binary file.
+
+    Raises:
+        OutputError: It cannot be written; the target is as it was.
+    """
+    name = None
+    try:
+        with tempfile.NamedTemporaryFile(
+            dir=target.parent, prefix=f".{target.name}.", suffix=".part", delete=False
+        ) as file:
+            name = file.name
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        if target.exists():
+            os.chmod(name, target.stat().st_mode & 0o777)
+        else:
+            mask = os.umask(0)
+            os.umask(mask)
+            os.chmod(name, 0o666 & ~mask)
+        os.replace(name, target)
+        name = None
+    except OSError as error:
+        raise OutputError(f"{str(target)!r} cannot be written: {error.strerror or error}") from error
+    finally:
+        if name is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(name)
+
+
+def to_runtime_proto(
+    model: Model, outputs: Sequence[str], masks: Mapping[tuple[int, int], Array]
+) -> tuple[onnx.ModelProto, dict[str, Array]]:
+    """Make the protobuf that a runtime loads, with large payloads apart.
+
+    Args:
+        model: The model; not changed.
+        outputs: Inner values to be returned beside the graph outputs.
+        masks: Arrays to multiply a node's inputs with, by `(node index, slot)`.
+
+    Returns:
+        The protobuf, and the content of its external initializers by name.
+    """
+    proto = onnx.ModelProto()
+    proto.CopyFrom(model.proto)
+    graph = proto.graph
+    del graph.value_info[:]
+    external: dict[str, Array] = {}
+    nodes = [graph.node[node.index] for node in model.nodes]
+    ordered: list[onnx.NodeProto] = []
+    for node, message in zip(model.nodes, nodes, strict=True):
+        for slot, name in enumerate(node.inputs):
+            mask = masks.get((node.index, slot))
+            if mask is not None:
+                label = f"srr_onnx_mask_{node.index}_{slot}"
+                graph.initializer.append(onnx.numpy_helper.from_array(mask, label))
+                ordered.append(helper.make_node("Mul", [name, label], [f"{label}_out"]))
+                message.input[slot] = f"{label}_out"
+        if node.op_type == "Constant" and node.outputs[0] in model.detached:
+            # Payload of a Constant node cannot lie outside the protobuf; that of an initializer can.
+            tensor = graph.initializer.add()
+            tensor.CopyFrom(next(a for a in message.attribute if a.name == "value").t)
+            tensor.name = node.outputs[0]
+        else:
+            ordered.append(message)
+    copies = [onnx.NodeProto.FromString(message.SerializeToString()) for message in ordered]
+    del graph.node[:]
+    graph.node.extend(copies)
+    for tensor in graph.initializer:
+        if tensor.name in model.detached:
+            array = np.ascontiguousarray(model.constants[tensor.name])
+            external[tensor.name] = array
+            _point_outside(tensor, "srr_onnx_memory", 0, array.nbytes, array.shape)
+    known = {output.name for output in graph.output}
+    graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs if name not in known)
+    return proto, external

@@ -1,0 +1,179 @@
+"""LOAD: static shapes of every value.
+
+Dynamic input axes are replaced by sizes, then ONNX's own shape inference runs. A value whose shape
+stays unknown is left out; the analysis freezes what touches it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper, shape_inference
+
+from srr_onnx.errors import ModelError, UnknownNameError
+from srr_onnx.graph.model import Shape
+
+
+def resolve_inputs(graph: onnx.GraphProto, given: Mapping[str, Sequence[int]]) -> dict[str, Shape]:
+    """Fix the shape of every graph input that has to be fed.
+
+    Args:
+        graph: The main graph.
+        given: Shapes by input name; override what the file says.
+
+    Returns:
+        Shape by input name, without inputs that are initializers.
+
+    Raises:
+        ModelError: An axis other than the first is dynamic and was not given, or a given shape contradicts the file.
+        UnknownNameError: `given` names no input.
+    """
+    initializers = {init.name for init in graph.initializer}
+    declared = {value.name: value.type.tensor_type for value in graph.input if value.name not in initializers}
+    for name in given:
+        if name not in declared:
+            raise UnknownNameError("input", name, declared)
+    resolved: dict[str, Shape] = {}
+    for name, kind in declared.items():
+        dims = [dim.dim_value if dim.dim_value > 0 else None for dim in kind.shape.dim]
+        labels = [dim.dim_param or "?" for dim in kind.shape.dim]
+        if name in given:
+            shape = tuple(int(size) for size in given[name])
+            _check_given(name, shape, dims, kind.HasField("shape"))
+        elif not kind.HasField("shape"):
+            raise ModelError(f"input {name!r} has no shape in the file: give one, e.g. --input {name}=1,3,224,224")
+        else:
+            if dims and dims[0] is None:
+                dims[0] = 1
+            missing = [axis for axis, size in enumerate(dims) if size is None]
+            if missing:
+                axes = ", ".join(f"{axis} ({labels[axis]})" for axis in missing)
+                example = ",".join(str(size or 224) for size in dims)
+                raise ModelError(
+                    f"input {name!r} has dynamic axes {axes}: give sizes to prune for, e.g. --input {name}={example} "
+                    "(the pruned file keeps its dynamic axes)"
+                )
+            shape = tuple(size for size in dims if size is not None)
+        resolved[name] = shape
+    return resolved
+
+
+def _check_given(name: str, shape: Shape, dims: list[int | None], is_known: bool) -> None:
+    if any(size < 1 for size in shape):
+        raise ModelError(f"shape {list(shape)} for input {name!r}: sizes must be positive")
+    if is_known and len(shape) != len(dims):
+        raise ModelError(
+            f"shape {list(shape)} for input {name!r} has {len(shape)} axes, the model's input has {len(dims)}"
+        )
+    for axis, (size, fixed) in enumerate(zip(shape, dims, strict=False)):
+        if fixed is not None and fixed != size:
+            raise ModelError(f"shape {list(shape)} for input {name!r}: axis {axis} is fixed to {fixed} in the model")
+
+
+def infer_shapes(
+    proto: onnx.ModelProto, inputs: Mapping[str, Shape]
+) -> tuple[dict[str, Shape], dict[str, np.dtype[Any]]]:
+    """Infer the shape and element type of every value at the given input shapes.
+
+    Args:
+        proto: Model whose large payloads may be detached; not changed.
+        inputs: Shape of every input that is fed.
+
+    Returns:
+        Shapes (only fully known ones) and element types, by value name.
+
+    Raises:
+        ModelError: Inference finds the graph inconsistent.
+    """
+    static = onnx.ModelProto()
+    static.CopyFrom(proto)
+    graph = static.graph
+    # Recorded shapes may be stale or symbolic; everything is inferred anew from the inputs.
+    recorded = {value.name: value for value in graph.value_info}
+    del graph.value_info[:]
+    for value in graph.input:
+        if value.name in inputs:
+            _set_shape(value, inputs[value.name])
+    for value in graph.output:
+        value.type.tensor_type.ClearField("shape")
+    try:
+        inferred = shape_inference.infer_shapes(static, check_type=False, strict_mode=False, data_prop=True)
+    except Exception as error:  # the C++ library raises several kinds
+        raise ModelError(f"the shapes of the graph cannot be inferred: {str(error).splitlines()[0]}") from error
+    shapes: dict[str, Shape] = {}
+    dtypes: dict[str, np.dtype[Any]] = {}
+    for value in [*recorded.values(), *inferred.graph.input, *inferred.graph.value_info, *inferred.graph.output]:
+        if not value.type.HasField("tensor_type"):
+            continue
+        shape, dtype = _read_type(value.type.tensor_type)
+        if dtype is not None:
+            dtypes[value.name] = dtype
+        if shape is not None:
+            shapes[value.name] = shape
+    return shapes, dtypes
+
+
+def infer_node(
+    message: onnx.NodeProto,
+    opsets: Sequence[onnx.OperatorSetIdProto],
+    ir_version: int,
+    shapes: Mapping[str, Shape],
+    dtypes: Mapping[str, np.dtype[Any]],
+    known: Mapping[str, np.ndarray[Any, Any]],
+) -> dict[str, tuple[Shape | None, np.dtype[Any] | None]]:
+    """Infer one node's outputs from its inputs' shapes and the content of small integer inputs.
+
+    Whole-graph inference loses track where shapes are computed; walking node by node with folded values does not.
+
+    Args:
+        message: The node.
+        opsets: Operator sets of the model.
+        ir_version: IR version of the model.
+        shapes: Shapes known so far.
+        dtypes: Element types known so far.
+        known: Content of constants and shape values.
+
+    Returns:
+        Shape and element type of the outputs that can be inferred; empty where inference fails.
+    """
+    version = next((opset.version for opset in opsets if opset.domain in ("", "ai.onnx")), 0)
+    try:
+        schema = onnx.defs.get_schema(message.op_type, version, message.domain)
+        types = {
+            name: helper.make_tensor_type_proto(helper.np_dtype_to_tensor_dtype(dtypes[name]), shapes[name])
+            for name in message.input
+            if name
+        }
+        data = {
+            name: numpy_helper.from_array(known[name], name)
+            for name in message.input
+            if name in known and known[name].dtype.kind in "iu" and known[name].size <= 1024
+        }
+        inferred = shape_inference.infer_node_outputs(
+            schema, message, types, data, opset_imports=list(opsets), ir_version=ir_version
+        )
+    except Exception:  # the C++ library raises several kinds; an unknown shape is no error here
+        return {}
+    return {name: _read_type(kind.tensor_type) for name, kind in inferred.items() if kind.HasField("tensor_type")}
+
+
+def _read_type(kind: onnx.TypeProto.Tensor) -> tuple[Shape | None, np.dtype[Any] | None]:
+    dtype = None
+    if kind.elem_type:
+        try:
+            dtype = np.dtype(helper.tensor_dtype_to_np_dtype(kind.elem_type))
+        except (KeyError, TypeError):
+            dtype = None
+    is_static = kind.HasField("shape") and all(dim.HasField("dim_value") for dim in kind.shape.dim)
+    return tuple(dim.dim_value for dim in kind.shape.dim) if is_static else None, dtype
+
+
+def _set_shape(value: onnx.ValueInfoProto, shape: Shape) -> None:
+    kind = value.type.tensor_type
+    kind.ClearField("shape")
+    kind.shape.SetInParent()
+    for size in shape:
+        kind.shape.dim.add().dim_value = size
