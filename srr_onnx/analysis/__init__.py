@@ -1,0 +1,1 @@
+"""ANALYZE: channel labels, operator rules, pruning groups."""

@@ -1,0 +1,216 @@
+"""ANALYZE: model to pruning groups.
+
+Runs every node's rule on labels in execution order, then reads units and groups off the classes of labels.
+A node that no rule can follow freezes the channels that reach it; it never makes the result wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from types import MappingProxyType
+
+import numpy as np
+
+from srr_onnx.analysis import rules as _rules  # noqa: F401 - fills the registry
+from srr_onnx.analysis.extents import follow_extents
+from srr_onnx.analysis.groups import FrozenChannels, Groups, Member, PruningGroup, Role, Units, Use
+from srr_onnx.analysis.labels import ChannelLabels, Freeze, FreezeReason, Labels
+from srr_onnx.analysis.rearrangements import Rearrangement, find_rearrangements
+from srr_onnx.analysis.rule import CannotFollow, Op, State, rules
+from srr_onnx.graph.model import Model, Node
+
+
+def find_groups(model: Model) -> Groups:
+    """Find what can be pruned: groups of units, with every axis along which they lie.
+
+    Args:
+        model: Loaded model; not changed.
+
+    Returns:
+        The groups, and what is frozen and why. Groups that can only be pruned inexactly are among them.
+    """
+    labels, state = ChannelLabels(), State()
+    rearrangements = find_rearrangements(model)
+    inner = {index for found in rearrangements.values() for index in found.inner}
+    for node in model.nodes:
+        if node.index in inner:
+            continue
+        op = Op(node, model, labels, state)
+        if node.index in rearrangements:
+            _follow_rearrangement(op, rearrangements[node.index])
+        elif any(name in model.shape_values for name in node.outputs):
+            follow_extents(op, state)
+        elif not all(name in model.constants for name in node.outputs if name):
+            _follow(op)
+            _freeze_measured(op, state)
+    for name in model.outputs:
+        for axis in state.values.get(name, []):
+            if axis is not None:
+                labels.freeze(axis, Freeze(FreezeReason.GRAPH_OUTPUT, name))
+        if name in state.extents:
+            for source in state.extents[name].sources:
+                labels.freeze(source.labels, Freeze(FreezeReason.SHAPE_IN_USE, name))
+    return _collect(model, labels, state, rearrangements)
+
+
+def _follow(op: Op) -> None:
+    node = op.node
+    rule = rules.find((node.domain, node.op_type, node.since_version))
+    try:
+        if node.captured:
+            raise CannotFollow(FreezeReason.SUBGRAPH)
+        if rule is None:
+            is_known = any(key[:2] == (node.domain, node.op_type) for key in rules)
+            raise CannotFollow(
+                FreezeReason.UNKNOWN_VERSION if is_known else FreezeReason.UNKNOWN_OPERATOR, node.op_type
+            )
+        rule.propagate(op)
+    except CannotFollow as stop:
+        _freeze_inputs(op, Freeze(stop.reason, node.label, stop.detail))
+
+
+def _freeze_inputs(op: Op, cause: Freeze) -> None:
+    node = op.node
+    for name in node.inputs + node.captured:
+        for axis in op._state.values.get(name, []):
+            if axis is not None:
+                op.labels.freeze(axis, cause)
+    for slot in range(len(node.inputs)):
+        for axis in op._state.uses.get(Use(node.index, slot), []):
+            op.labels.freeze(axis, cause)
+    for name in node.outputs:
+        op._state.values.pop(name, None)
+
+
+def _freeze_measured(op: Op, state: State) -> None:
+    """Freeze channels whose number reaches the computation in a way that the rule did not answer for."""
+    for slot, name in enumerate(op.node.inputs + op.node.captured):
+        if name in state.extents and slot not in op.followed_extents:
+            for source in state.extents[name].sources:
+                op.freeze(source.labels, FreezeReason.SHAPE_IN_USE)
+
+
+def _follow_rearrangement(op: Op, found: Rearrangement) -> None:
+    axes = list(op._state.values.get(found.source, [None] * len(found.shape)))
+    labels = axes[found.axis]
+    axes[found.axis] = None if labels is None else labels[found.indices]
+    op.out(axes)
+
+
+def _collect(model: Model, labels: ChannelLabels, state: State, rearrangements: dict[int, Rearrangement]) -> Groups:
+    """Number the units, gather them into groups, and describe every axis in units."""
+    roots = labels.classes()
+    frozen, inexact = labels.frozen_classes(), labels.inexact_classes()
+    by_index = {node.index: node for node in model.nodes}
+    has_filter = np.zeros(len(roots), bool)
+    for (use, axis), role in state.roles.items():
+        if role is Role.FILTER:
+            has_filter[roots[state.uses[use][axis]]] = True
+    is_unit = has_filter.copy()
+    is_unit[list(frozen)] = False
+    value_axes = [
+        ((name, axis), roots[ids])
+        for name, axes in state.values.items()
+        for axis, ids in enumerate(axes)
+        if ids is not None and is_unit[roots[ids]].any()
+    ]
+    use_axes = [
+        ((use, axis), roots[ids])
+        for use, axes in state.uses.items()
+        for axis, ids in enumerate(axes)
+        if is_unit[roots[ids]].any()
+    ]
+    members = _signatures([ids for _, ids in value_axes] + [ids for _, ids in use_axes], is_unit, inexact)
+    number = np.full(len(roots), -1, np.int64)
+    first = 0
+    for classes in members:
+        number[classes] = np.arange(first, first + len(classes))
+        first += len(classes)
+    values = {key: number[ids] for key, ids in value_axes}
+    uses = {key: number[ids] for key, ids in use_axes}
+    groups = _describe(members, values, uses, state, by_index, inexact)
+    return Groups(
+        groups=groups,
+        values=MappingProxyType(values),
+        uses=MappingProxyType(uses),
+        frozen=tuple(_explain_frozen(state, roots, frozen, by_index)),
+        rearrangements=MappingProxyType(rearrangements),
+    )
+
+
+def _signatures(axes: list[Labels], is_unit: np.ndarray, inexact: dict[int, str]) -> list[Labels]:
+    """Sort classes into groups: those that lie along the same axes equally often. In order of the first class."""
+    triples = []
+    for index, ids in enumerate(axes):
+        classes, counts = np.unique(ids[is_unit[ids]], return_counts=True)
+        triples.append(np.stack([classes, np.full(len(classes), index), counts], axis=1))
+    if not triples:
+        return []
+    table = np.concatenate(triples)
+    table = table[np.lexsort((table[:, 1], table[:, 0]))]
+    starts = np.flatnonzero(np.r_[True, table[1:, 0] != table[:-1, 0]])
+    found: dict[tuple[bytes, bool], list[int]] = {}
+    for part in np.split(table, starts[1:]):
+        root = int(part[0, 0])
+        found.setdefault((part[:, 1:].tobytes(), root in inexact), []).append(root)
+    return sorted((np.array(classes, np.int64) for classes in found.values()), key=lambda classes: int(classes[0]))
+
+
+def _describe(
+    members: list[Labels],
+    values: dict[tuple[str, int], Units],
+    uses: dict[tuple[Use, int], Units],
+    state: State,
+    by_index: dict[int, Node],
+    inexact: dict[int, str],
+) -> tuple[PruningGroup, ...]:
+    ends = np.cumsum([len(classes) for classes in members])
+    group_members: list[list[Member]] = [[] for _ in members]
+    group_values: list[list[tuple[str, int]]] = [[] for _ in members]
+    for key, units in values.items():
+        for group in np.unique(np.searchsorted(ends, units[units >= 0], side="right")):
+            group_values[group].append(key)
+    for (use, axis), units in uses.items():
+        where = np.flatnonzero(units >= 0)
+        where = where[np.argsort(units[where], kind="stable")]
+        owner = np.searchsorted(ends, units[where], side="right")
+        role = state.roles.get((use, axis), Role.OPERAND)
+        name = by_index[use.node].inputs[use.slot]
+        for group in np.unique(owner):
+            positions = where[owner == group].reshape(len(members[group]), -1)
+            group_members[group].append(Member(name, use, axis, role, positions))
+    groups = []
+    for index, classes in enumerate(members):
+        nodes = dict.fromkeys(by_index[m.use.node].label for m in group_members[index] if m.role is Role.FILTER)
+        groups.append(
+            PruningGroup(
+                id=f"g{index}",
+                name=_shorten(list(nodes)),
+                nodes=tuple(nodes),
+                touched=tuple(dict.fromkeys(by_index[m.use.node].label for m in group_members[index])),
+                first_unit=int(ends[index]) - len(classes),
+                size=len(classes),
+                inexact_at=next((inexact[root] for root in classes.tolist() if root in inexact), None),
+                members=tuple(group_members[index]),
+                values=tuple(group_values[index]),
+            )
+        )
+    return tuple(groups)
+
+
+def _shorten(nodes: list[str]) -> str:
+    return nodes[0] if len(nodes) == 1 else f"{nodes[0]} +{len(nodes) - 1}"
+
+
+def _explain_frozen(
+    state: State, roots: Labels, frozen: dict[int, Freeze], by_index: dict[int, Node]
+) -> Iterable[FrozenChannels]:
+    for (use, axis), role in state.roles.items():
+        if role is not Role.FILTER:
+            continue
+        causes: dict[Freeze, int] = {}
+        for root in np.unique(roots[state.uses[use][axis]]).tolist():
+            if root in frozen:
+                causes[frozen[root]] = causes.get(frozen[root], 0) + 1
+        for cause, count in causes.items():
+            yield FrozenChannels(cause, by_index[use.node].label, count)

@@ -1,0 +1,297 @@
+"""Rules of operators that join, cut and pick along an axis: Concat, Split, Slice, Gather, Pad, Tile.
+
+Source: the ONNX operator pages of these operators, versions as listed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from srr_onnx.analysis.labels import FreezeReason, Labels
+from srr_onnx.analysis.rule import CannotFollow, Change, Op, Positions, channel_rule
+
+Array = np.ndarray[Any, Any]
+
+
+@channel_rule("Concat", since=(1, 4, 11, 13))
+def concat(op: Op) -> None:
+    """Side by side along the joined axis; one and the same along every other axis."""
+    slots = range(len(op.node.inputs))
+    rank = len(op.out_shape())
+    joined = op.axis(op.attribute("axis", 1), rank)
+    parts = [op.axes(slot) for slot in slots]
+    found: list[Labels | None] = []
+    for axis in range(rank):
+        labels = [part[axis] for part in parts]
+        if all(part is None for part in labels):
+            found.append(None)
+        elif axis == joined:
+            found.append(
+                np.concatenate(
+                    [_or_fixed(op, part, op.shape(slot)[axis]) for slot, part in zip(slots, labels, strict=True)]
+                )
+            )
+        else:
+            tied = labels[0]
+            for part in labels[1:]:
+                tied = op.unify(tied, part)
+            found.append(tied)
+    op.out(found)
+
+
+def _or_fixed(op: Op, labels: Labels | None, size: int) -> Labels:
+    """The labels, or new ones that stay, for a part without channels."""
+    if labels is None:
+        labels = op.labels.fresh(size)
+        op.freeze(labels, FreezeReason.FIXED_AXIS)
+    return labels
+
+
+def repair_split(change: Change) -> None:
+    """Write the sizes of the parts that are left."""
+    axis = _split_axis(change.node.attributes, len(change.new_shape(0)))
+    if change.kept(0, axis) is None:
+        return
+    sizes = [change.new_out_shape(slot)[axis] for slot in range(len(change.node.outputs))]
+    if change.node.since_version >= 13:
+        change.set_attribute("num_outputs", None)
+        change.mend(1, np.array(sizes, np.int64))
+    else:
+        change.set_attribute("split", sizes)
+
+
+def _split_axis(attributes: Any, rank: int) -> int:
+    return int(attributes.get("axis", 0)) % rank
+
+
+@channel_rule("Split", since=(2, 11, 13, 18), repair=repair_split)
+def split(op: Op) -> None:
+    """Consecutive parts along one axis; along the others every part has all channels."""
+    x = op.axes(0)
+    axis = _split_axis(op.node.attributes, len(x))
+    if op.has(1) and x[axis] is not None and op.settled(1) is None:
+        raise CannotFollow(FreezeReason.COMPUTED_OPERAND, "sizes of the parts")
+    start = 0
+    for slot, name in enumerate(op.node.outputs):
+        if not name:
+            raise CannotFollow(FreezeReason.UNKNOWN_SHAPE, "a part is left out")
+        size = op.out_shape(slot)[axis]
+        part = list(x)
+        if x[axis] is not None:
+            part[axis] = x[axis][start : start + size]
+        start += size
+        op.out(part, slot)
+
+
+def _window(op_or_change: Op | Change, data_shape: tuple[int, ...]) -> dict[int, tuple[int, int, int]] | None:
+    """Start, end and step of a Slice by axis; None where a bound is computed."""
+    node = op_or_change.node
+    if node.since_version < 10:
+        starts, ends = node.attributes["starts"], node.attributes["ends"]
+        axes, steps = node.attributes.get("axes"), None
+    else:
+        bounds = [op_or_change.settled(slot) for slot in range(1, 5)]
+        if any(bound is None and node.input(slot) for slot, bound in enumerate(bounds, start=1)):
+            return None
+        starts, ends, axes, steps = (None if bound is None else bound.reshape(-1).tolist() for bound in bounds)
+    if starts is None or ends is None:
+        return None
+    axes = list(range(len(starts))) if axes is None else axes
+    steps = [1] * len(starts) if steps is None else steps
+    window = {}
+    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        axis = int(axis) % len(data_shape)
+        size = data_shape[axis]
+        # ONNX counts from the end like Python, but an end far below zero means "before the first" for negative steps.
+        last = None if step < 0 and end < -size else int(end)
+        window[axis] = (*slice(int(start), last, int(step)).indices(size),)
+    return window
+
+
+def repair_slice(change: Change) -> None:
+    """Move the bounds on axes that lost channels; a strided or reversed slice becomes a Gather."""
+    shape = change.model.shapes[change.node.inputs[0]]
+    window = _window(change, shape)
+    if window is None:
+        return
+    changed = [axis for axis in window if change.kept(0, axis) is not None]
+    if not changed:
+        return
+    if any(window[axis][2] != 1 for axis in changed):
+        axis = changed[0]
+        selected = np.arange(shape[axis])[slice(*_closed(window[axis]))]
+        _replace_by_gather(change, axis, selected)
+        return
+    starts, ends = {}, {}
+    for axis, (start, end, step) in window.items():
+        kept = change.kept(0, axis)
+        if kept is not None:
+            start, end = int((kept < start).sum()), int((kept < max(start, end)).sum())
+        elif step < 0 and end < 0:
+            end = -shape[axis] - 1
+        starts[axis], ends[axis] = start, end
+    if change.node.since_version < 10:
+        change.set_attribute("starts", list(starts.values()))
+        change.set_attribute("ends", list(ends.values()))
+        change.set_attribute("axes", list(window))
+    else:
+        bound = change.settled(1)
+        assert bound is not None
+        change.mend(1, np.array(list(starts.values()), bound.dtype))
+        change.mend(2, np.array(list(ends.values()), bound.dtype))
+        change.mend(3, np.array(list(window), bound.dtype))
+
+
+def _closed(bounds: tuple[int, int, int]) -> tuple[int, int | None, int]:
+    """Bounds as Python's slice takes them: an end before the first element is None."""
+    start, end, step = bounds
+    return start, None if end < 0 else end, step
+
+
+@channel_rule("Slice", since=(1, 10, 11, 13), repair=repair_slice)
+def slice_axis(op: Op) -> None:
+    """Picks a range of every axis it names."""
+    x, shape = op.axes(0), op.shape(0)
+    window = _window(op, shape)
+    if window is None:
+        known = op.settled(3)
+        if known is None:
+            raise CannotFollow(FreezeReason.COMPUTED_OPERAND, "bounds")
+        cut = {int(axis) % len(x) for axis in known.reshape(-1)}
+        op.freeze([x[axis] for axis in cut], FreezeReason.COMPUTED_OPERAND, "bounds")
+        op.out([None if axis in cut else labels for axis, labels in enumerate(x)])
+        return
+    strided = [axis for axis in window if x[axis] is not None and window[axis][2] != 1]
+    if strided and (len(window) > 1):
+        op.freeze([x[axis] for axis in strided], FreezeReason.LAYOUT, "strided slice over several axes")
+    op.out(
+        [
+            labels[slice(*_closed(window[axis]))] if labels is not None and axis in window else labels
+            for axis, labels in enumerate(x)
+        ]
+    )
+
+
+def _replace_by_gather(change: Change, axis: int, selected: Array) -> None:
+    """Pick channels by number instead, those that are left."""
+    indices = renumber(selected, change.kept(0, axis), change.kept_out(axis))
+    change.replace("Gather", [change.node.inputs[0], indices], {"axis": axis})
+
+
+def renumber(selected: Array, kept: Positions | None, kept_out: Positions | None) -> Array:
+    """Old channel numbers to new ones.
+
+    Args:
+        selected: Channel numbers before the change, one per output position.
+        kept: Channels that are left in the input; None for all.
+        kept_out: Output positions that are left; None for all.
+
+    Returns:
+        Channel numbers after the change, of the same kind as `selected`.
+    """
+    if kept_out is not None:
+        selected = selected[kept_out]
+    return selected if kept is None else np.searchsorted(kept, selected).astype(selected.dtype)
+
+
+def repair_gather(change: Change) -> None:
+    """Renumber the indices."""
+    shape = change.model.shapes[change.node.inputs[0]]
+    axis = int(change.node.attributes.get("axis", 0)) % len(shape)
+    kept = change.kept(0, axis)
+    indices = change.settled(1)
+    if kept is not None and indices is not None:
+        selected = np.where(indices < 0, indices + shape[axis], indices)
+        change.mend(1, renumber(selected, kept, change.kept_out(axis) if indices.ndim == 1 else None))
+
+
+@channel_rule("Gather", since=(1, 11, 13), repair=repair_gather)
+def gather(op: Op) -> None:
+    """Picks channels by number along one axis. A single number, or a table of numbers, keeps what it picks."""
+    data, size = op.axes(0), len(op.shape(0))
+    axis = op.axis(op.attribute("axis", 0), size)
+    labels, indices = data[axis], op.settled(1)
+    picked: list[Labels | None] = [None] * len(op.shape(1))
+    if labels is not None:
+        if indices is None:
+            op.freeze(labels, FreezeReason.COMPUTED_OPERAND, "indices")
+        elif indices.ndim == 1:
+            picked = [labels[indices]]
+        else:
+            op.freeze(labels[indices.reshape(-1)], FreezeReason.LAYOUT, "picked by number")
+    op.out([*data[:axis], *picked, *data[axis + 1 :]])
+
+
+def _pads(op_or_change: Op | Change, rank: int) -> tuple[list[int], list[int]] | None:
+    """Padding per axis, as (axes, begins then ends); None where it is computed."""
+    node = op_or_change.node
+    if node.since_version < 11:
+        return list(range(rank)), list(node.attributes.get("pads", node.attributes.get("paddings", [])))
+    pads = op_or_change.settled(1)
+    axes = op_or_change.settled(3)
+    if pads is None or (node.input(3) and axes is None):
+        return None
+    return [int(a) % rank for a in axes.reshape(-1)] if axes is not None else list(range(rank)), pads.reshape(
+        -1
+    ).tolist()
+
+
+def repair_pad(change: Change) -> None:
+    """Write how many padded channels are left on an axis with channels."""
+    shape = change.model.shapes[change.node.inputs[0]]
+    found = _pads(change, len(shape))
+    if found is None:
+        return
+    axes, pads = found
+    is_changed = False
+    for place, axis in enumerate(axes):
+        kept = change.kept_out(axis)
+        begin, end = pads[place], pads[place + len(axes)]
+        if kept is None or (begin <= 0 and end <= 0):
+            continue
+        pads[place] = int((kept < begin).sum())
+        pads[place + len(axes)] = int((kept >= begin + shape[axis]).sum())
+        is_changed = True
+    if is_changed and change.node.since_version < 11:
+        change.set_attribute("pads", pads)
+    elif is_changed:
+        change.mend(1, np.array(pads, np.int64))
+
+
+@channel_rule("Pad", since=(2, 11, 13, 18, 19, 21, 23, 24, 25), repair=repair_pad)
+def pad(op: Op) -> None:
+    """New channels of a constant before and behind; they have no filters of their own."""
+    x = op.axes(0)
+    found = _pads(op, len(x))
+    if found is None:
+        raise CannotFollow(FreezeReason.COMPUTED_OPERAND, "pads")
+    axes, pads = found
+    is_constant = op.attribute("mode", "constant") == "constant"
+    result = list(x)
+    for place, axis in enumerate(axes):
+        begin, end = pads[place], pads[place + len(axes)]
+        labels = x[axis]
+        if labels is None or (begin == 0 and end == 0):
+            continue
+        if not is_constant or begin < 0 or end < 0:
+            op.freeze(labels, FreezeReason.LAYOUT, "padded axis")
+            result[axis] = None
+        else:
+            result[axis] = np.concatenate([op.labels.fresh(begin), labels, op.labels.fresh(end)])
+    op.out(result)
+
+
+@channel_rule("Tile", since=(6, 13))
+def tile(op: Op) -> None:
+    """Channels repeat as a whole."""
+    repeats = op.settled(1)
+    if repeats is None:
+        raise CannotFollow(FreezeReason.COMPUTED_OPERAND, "repeats")
+    op.out(
+        [
+            None if labels is None else np.tile(labels, int(count))
+            for labels, count in zip(op.axes(0), repeats, strict=True)
+        ]
+    )
