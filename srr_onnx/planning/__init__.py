@@ -1,0 +1,1 @@
+"""PLAN: budgets, allocation, plans."""

@@ -1,0 +1,190 @@
+"""PLAN: how a budget is spread over the groups.
+
+An allocation says which group loses its next unit: a priority per group and number of units already gone. One greedy
+loop serves all of them: it takes the unit of highest priority until the budget is met.
+
+Source:
+    "redundancy": Wang et al., "Convolutional Neural Network Pruning With Structural Redundancy Reduction",
+    CVPR 2021, figure 1: remove a node from the most redundant graph, recompute its redundancy, repeat.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import heapq
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from srr_onnx.analysis.groups import PruningGroup
+from srr_onnx.errors import PlanError
+from srr_onnx.planning.budget import TOLERANCE, Budget
+from srr_onnx.planning.costs import CostModel
+from srr_onnx.registry import Registry
+from srr_onnx.scoring.score import Scores
+
+# Given a group and how many of its units are gone: how urgently the next one goes.
+Priority = Callable[[PruningGroup, int], float]
+allocations: Registry[str, Callable[[Scores], Priority]] = Registry("allocation")
+
+
+@allocations.register("uniform")
+def uniform(scores: Scores) -> Priority:
+    """The group that has lost the smallest share of its units comes next."""
+    return lambda group, gone: -(gone + 1) / group.size
+
+
+@allocations.register("global")
+def ranked_together(scores: Scores) -> Priority:
+    """The unit with the lowest score of all comes next, scores being divided by their group's mean.
+
+    Dividing by an l2 norm instead would favour wide groups, whose scores shrink like one over the root of the width.
+    """
+    sorted_scores = {}
+    for name, values in scores.units.items():
+        mean = float(np.abs(values).mean()) or 1.0
+        sorted_scores[name] = values[scores.order(name)] / mean
+    return lambda group, gone: -float(sorted_scores[group.id][gone])
+
+
+@allocations.register("redundancy")
+def most_redundant(scores: Scores) -> Priority:
+    """The group whose graph is the most redundant comes next."""
+    if scores.redundancy is None:
+        raise PlanError(f"criterion {scores.criterion!r} measures no redundancy: choose --allocation uniform or global")
+    trajectories = scores.redundancy
+    return lambda group, gone: trajectories[group.id].redundancy(gone)
+
+
+@dataclasses.dataclass(frozen=True)
+class Allocation:
+    """How many units every group loses.
+
+    Attributes:
+        removed: Units to remove, by group number.
+        reduction: Share of the quantity that goes with them.
+        cap: Largest share of its units that any group was allowed to lose.
+    """
+
+    removed: tuple[int, ...]
+    reduction: float
+    cap: float
+
+
+def allocate_ratio(groups: Sequence[PruningGroup], ratio: float) -> tuple[int, ...]:
+    """Take the same share of every group, rounded to the nearest unit; the last unit stays."""
+    return tuple(min(int(np.floor(group.size * ratio + 0.5)), group.size - 1) for group in groups)
+
+
+def allocate(
+    groups: Sequence[PruningGroup],
+    is_free: Sequence[bool],
+    costs: CostModel,
+    priority: Priority,
+    budget: Budget,
+    max_group_ratio: float,
+) -> Allocation:
+    """Spread a budget over the groups. The budget must be within `reach` at a cap of 1.
+
+    Args:
+        groups: All groups.
+        is_free: Which of them may lose units.
+        costs: Cost of the model in the budget's quantity, at full widths; restored afterwards.
+        priority: Which group comes next.
+        budget: What has to go.
+        max_group_ratio: Largest share of its units that a group may lose; relaxed only as far as the budget needs.
+
+    Returns:
+        The allocation; it removes at least the budget, and at most half a percentage point more where the sizes of
+        the groups allow it.
+    """
+    target = budget.amount * costs.total
+    cap = max_group_ratio
+    if reach(groups, is_free, costs, cap) < target:
+        cap = _relax(groups, is_free, costs, target, cap)
+    limits = [_limit(group, cap) if free else 0 for group, free in zip(groups, is_free, strict=True)]
+    removed = _greedy(groups, limits, costs, priority, target)
+    saved = costs.total - costs.cost()
+    for number, count in enumerate(removed):
+        costs.remove(number, -count)
+    return Allocation(tuple(removed), saved / costs.total, cap)
+
+
+def reach(groups: Sequence[PruningGroup], is_free: Sequence[bool], costs: CostModel, cap: float) -> int:
+    """What goes if every free group loses all that a cap allows.
+
+    Args:
+        groups: All groups.
+        is_free: Which of them may lose units.
+        costs: Cost model at full widths; restored afterwards.
+        cap: Largest share of its units that a group may lose; one unit always stays.
+
+    Returns:
+        Cost saved.
+    """
+    limits = [_limit(group, cap) if free else 0 for group, free in zip(groups, is_free, strict=True)]
+    for number, count in enumerate(limits):
+        costs.remove(number, count)
+    saved = costs.total - costs.cost()
+    for number, count in enumerate(limits):
+        costs.remove(number, -count)
+    return saved
+
+
+def _limit(group: PruningGroup, cap: float) -> int:
+    return min(int(group.size * cap + 1e-9), group.size - 1)
+
+
+def _relax(
+    groups: Sequence[PruningGroup], is_free: Sequence[bool], costs: CostModel, target: float, cap: float
+) -> float:
+    """The smallest cap at which the budget can be met."""
+    low, high = cap, 1.0
+    while high - low > 1e-4:
+        middle = (low + high) / 2
+        low, high = (low, middle) if reach(groups, is_free, costs, middle) >= target else (middle, high)
+    return high
+
+
+def _greedy(
+    groups: Sequence[PruningGroup], limits: Sequence[int], costs: CostModel, priority: Priority, target: float
+) -> list[int]:
+    """Remove the unit of highest priority until the target is met, without overshooting where that can be avoided.
+
+    Ties go to the group with the largest share left, then to the first. A unit that would overshoot the window is
+    left, and its group with it; units of other groups are smaller. If none fits, the one that overshoots least goes.
+    """
+    removed = [0] * len(groups)
+    missing, window = target, TOLERANCE * costs.total
+
+    def entry(number: int) -> tuple[float, float, int]:
+        group = groups[number]
+        return -priority(group, removed[number]), removed[number] / group.size, number
+
+    heap = [entry(number) for number, limit in enumerate(limits) if limit > 0]
+    heapq.heapify(heap)
+    too_large: list[tuple[int, int]] = []
+    while heap and missing > 0:
+        number = heapq.heappop(heap)[-1]
+        saving = costs.saving(number)
+        if saving > missing + window:
+            too_large.append((saving, number))
+            continue
+        costs.remove(number)
+        removed[number] += 1
+        missing -= saving
+        if removed[number] < limits[number]:
+            heapq.heappush(heap, entry(number))
+    while missing > 0 and too_large:
+        # Savings shrink as other groups do, so they are measured again.
+        too_large = sorted(
+            (costs.saving(number), number) for _, number in too_large if removed[number] < limits[number]
+        )
+        place = next((i for i, (saving, _) in enumerate(too_large) if saving >= missing), len(too_large) - 1)
+        if place < 0:
+            break
+        saving, number = too_large[place]
+        costs.remove(number)
+        removed[number] += 1
+        missing -= saving
+    return removed

@@ -1,0 +1,144 @@
+"""PLAN: what a model costs as a function of how many units each group keeps.
+
+MACs of a node and elements of a tensor are products of axis sizes, and an axis shrinks by a fixed number of positions
+for every unit that a group loses. So the cost at any widths follows without touching the model.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+
+from srr_onnx.analysis.groups import Groups, Units, Use
+from srr_onnx.graph.cost import is_float, mac_factors
+from srr_onnx.graph.model import Model
+
+Widths = np.ndarray[Any, np.dtype[np.int64]]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Term:
+    """A product of a constant and of axis sizes."""
+
+    coefficient: int
+    axes: tuple[int, ...]
+
+
+class CostModel:
+    """Cost of a model at any widths of its groups.
+
+    Args:
+        model: Loaded model.
+        groups: Result of `find_groups(model)`.
+        quantity: "macs", or "params" and "bytes" of the floating-point constants.
+    """
+
+    def __init__(self, model: Model, groups: Groups, quantity: str) -> None:
+        self._ends = np.cumsum([group.size for group in groups]) if len(groups) else np.zeros(0, np.int64)
+        self._axes: list[tuple[int, dict[int, int]]] = []
+        self._known: dict[bytes, int] = {}
+        if quantity == "macs":
+            terms = self._mac_terms(model, groups)
+        else:
+            terms = self._constant_terms(model, groups, in_bytes=quantity == "bytes")
+        self._terms = [term for term in terms if term.axes]
+        self._fixed = sum(term.coefficient for term in terms if not term.axes)
+        self._sizes = [size for size, _ in self._axes]
+        self._touched: list[list[int]] = [[] for _ in groups]
+        for number, term in enumerate(self._terms):
+            for group in {group for axis in term.axes for group in self._axes[axis][1]}:
+                self._touched[group].append(number)
+        self._per_group: list[list[tuple[int, int]]] = [[] for _ in groups]
+        for axis, (_, counts) in enumerate(self._axes):
+            for group, count in counts.items():
+                self._per_group[group].append((axis, count))
+        self.total = self.cost()
+
+    def cost(self) -> int:
+        """Cost at the present widths."""
+        return self._fixed + sum(self._value(term) for term in self._terms)
+
+    def saving(self, group: int, count: int = 1) -> int:
+        """What removing units of a group would save at the present widths.
+
+        Args:
+            group: Number of the group.
+            count: Number of units; negative for units that come back.
+
+        Returns:
+            Cost saved.
+        """
+        touched = [self._terms[number] for number in self._touched[group]]
+        before = sum(self._value(term) for term in touched)
+        self.remove(group, count)
+        after = sum(self._value(term) for term in touched)
+        self.remove(group, -count)
+        return before - after
+
+    def remove(self, group: int, count: int = 1) -> None:
+        """Take units of a group away; negative counts give them back."""
+        for axis, per_unit in self._per_group[group]:
+            self._sizes[axis] -= per_unit * count
+
+    def _value(self, term: _Term) -> int:
+        value = term.coefficient
+        for axis in term.axes:
+            value *= self._sizes[axis]
+        return value
+
+    def _axis(self, units: Units | None) -> int | None:
+        """Number of an axis in the table; None where none of its channels can go."""
+        if units is None:
+            return None
+        key = units.tobytes()
+        if key not in self._known:
+            owners, counts = np.unique(np.searchsorted(self._ends, units[units >= 0], side="right"), return_counts=True)
+            per_unit = {}
+            for owner, count in zip(owners.tolist(), counts.tolist(), strict=True):
+                size = int(self._ends[owner]) - (int(self._ends[owner - 1]) if owner else 0)
+                per_unit[owner] = count // size
+            self._known[key] = len(self._axes)
+            self._axes.append((len(units), per_unit))
+        return self._known[key]
+
+    def _term(self, sizes: list[tuple[int, Units | None]]) -> _Term:
+        axes = [(size, self._axis(units)) for size, units in sizes]
+        fixed = math.prod(size for size, axis in axes if axis is None)
+        return _Term(fixed, tuple(axis for _, axis in axes if axis is not None))
+
+    def _mac_terms(self, model: Model, groups: Groups) -> list[_Term]:
+        terms = []
+        for node in model.nodes:
+            sizes: list[tuple[int, Units | None]] = []
+            for factor in mac_factors(node, model.shapes):
+                name = (node.outputs if factor.is_output else node.inputs)[factor.slot]
+                units = groups.values.get((name, factor.axis))
+                if not factor.is_output and name in model.constants:
+                    units = groups.uses.get((Use(node.index, factor.slot), factor.axis))
+                sizes.append((model.shapes[name][factor.axis], units))
+            if sizes:
+                terms.append(self._term(sizes))
+        return terms
+
+    def _constant_terms(self, model: Model, groups: Groups, *, in_bytes: bool) -> list[_Term]:
+        """One term per stored constant. One that is sliced differently by several readers counts once for each."""
+        variants: dict[str, dict[tuple[bytes, ...], list[tuple[int, Units | None]]]] = {}
+        for node in model.nodes:
+            if all(name in model.constants for name in node.outputs if name):
+                continue
+            for slot, name in enumerate(node.inputs):
+                array = model.constants.get(name)
+                if array is None or not is_float(array):
+                    continue
+                units = [groups.uses.get((Use(node.index, slot), axis)) for axis in range(array.ndim)]
+                if name in model.stored or any(part is not None for part in units):
+                    key = tuple(b"" if part is None else part.tobytes() for part in units)
+                    variants.setdefault(name, {})[key] = list(zip(array.shape, units, strict=True))
+        terms = []
+        for name, found in variants.items():
+            width = model.constants[name].itemsize if in_bytes else 1
+            terms += [self._term([(width, None), *sizes]) for sizes in found.values()]
+        return terms

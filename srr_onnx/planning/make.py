@@ -1,0 +1,235 @@
+"""PLAN: scores and a budget to a plan."""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from srr_onnx.analysis.groups import Groups
+from srr_onnx.analysis.labels import Freeze, FreezeReason
+from srr_onnx.errors import PlanError, UnknownNameError, UnsupportedError
+from srr_onnx.graph.cost import Cost, count_cost, mac_factors
+from srr_onnx.graph.model import Model
+from srr_onnx.planning.allocation import allocate, allocate_ratio, allocations, reach
+from srr_onnx.planning.budget import NAMES, QUANTITIES, Budget
+from srr_onnx.planning.costs import CostModel
+from srr_onnx.planning.plan import Kept, Plan, plan_groups
+from srr_onnx.scoring.score import Scores
+
+MAX_GROUP_RATIO = 0.6
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Decision:
+    """A plan together with what the rewriting needs of it.
+
+    Attributes:
+        plan: The plan, without `values` and proof, which the rewriting adds.
+        is_kept: Shape `(groups.num_units,)`: which units stay.
+        cap: Largest share of its units that a group was allowed to lose.
+    """
+
+    plan: Plan
+    is_kept: Kept
+    cap: float
+
+
+def find_free(
+    groups: Groups, *, freeze: Sequence[str] = (), only: Sequence[str] = (), allow_inexact: bool = False
+) -> list[Freeze | None]:
+    """Find which groups may lose units.
+
+    Args:
+        groups: Result of `find_groups(model)`.
+        freeze: Node names, globs of them, or group ids; a frozen node stays as it is, inputs and outputs.
+        only: Node names, globs or group ids: no other filters go.
+        allow_inexact: Whether groups may go whose pruning is not equal to masking.
+
+    Returns:
+        Per group None where it may lose units, else why not.
+
+    Raises:
+        UnknownNameError: A name matches nothing; carries near matches.
+    """
+    frozen = _match(groups, freeze, "node to freeze", by_filters=False)
+    chosen = _match(groups, only, "node to prune", by_filters=True)
+    found: list[Freeze | None] = []
+    for group in groups:
+        if group.id in frozen:
+            found.append(Freeze(FreezeReason.USER, frozen[group.id]))
+        elif only and group.id not in chosen:
+            found.append(Freeze(FreezeReason.USER, group.name, "not among --only"))
+        elif group.inexact_at is not None and not allow_inexact:
+            found.append(Freeze(FreezeReason.INEXACT, group.inexact_at))
+        else:
+            found.append(None)
+    return found
+
+
+def _match(groups: Groups, patterns: Sequence[str], kind: str, *, by_filters: bool) -> dict[str, str]:
+    """Groups that a pattern matches, by id, with the node or id that matched."""
+    found: dict[str, str] = {}
+    names = {group.id: (group.id, *(group.nodes if by_filters else group.touched)) for group in groups}
+    for pattern in patterns:
+        is_known = False
+        for group_id, candidates in names.items():
+            hit = next((name for name in candidates if name == pattern or fnmatch.fnmatchcase(name, pattern)), None)
+            if hit is not None:
+                is_known = True
+                found.setdefault(group_id, hit)
+        if not is_known and not (not by_filters and pattern in groups.frozen_nodes):
+            raise UnknownNameError(kind, pattern, {name for known in names.values() for name in known})
+    return found
+
+
+def make_plan(
+    model: Model,
+    groups: Groups,
+    scores: Scores,
+    budget: Budget,
+    *,
+    allocation: str = "auto",
+    max_group_ratio: float = MAX_GROUP_RATIO,
+    freeze: Sequence[str] = (),
+    only: Sequence[str] = (),
+    allow_inexact: bool = False,
+    settings: Mapping[str, Any] | None = None,
+) -> Decision:
+    """Decide which units go.
+
+    Args:
+        model: Loaded model.
+        groups: Result of `find_groups(model)`.
+        scores: Result of `score_groups(model, groups, ...)`.
+        budget: How much has to go.
+        allocation: "uniform", "global", "redundancy", or "auto": redundancy where the criterion measures it.
+        max_group_ratio: Largest share of its units that a group may lose; relaxed only as far as the budget needs.
+        freeze: Nodes that stay as they are.
+        only: Nodes to which pruning is restricted.
+        allow_inexact: Whether groups may go whose pruning is not equal to masking.
+        settings: Settings of the criterion, to be recorded in the plan.
+
+    Returns:
+        The decision.
+
+    Raises:
+        UnsupportedError: Nothing can be pruned at all; says why.
+        PlanError: The budget cannot be met; says how much can go and what stands in the way.
+        UnknownNameError: A name matches nothing.
+    """
+    causes = find_free(groups, freeze=freeze, only=only, allow_inexact=allow_inexact)
+    is_free = [cause is None for cause in causes]
+    check_prunable(model, groups, causes)
+    cap = max_group_ratio
+    if budget.kind == "ratio":
+        wanted = allocate_ratio(groups, budget.amount)
+        removed = tuple(count if free else 0 for count, free in zip(wanted, is_free, strict=True))
+        cap = max(cap, budget.amount)
+    else:
+        kind = ("redundancy" if scores.redundancy is not None else "uniform") if allocation == "auto" else allocation
+        costs = CostModel(model, groups, QUANTITIES[budget.kind])
+        most = reach(groups, is_free, costs, 1.0)
+        if most < budget.amount * costs.total:
+            raise PlanError(_explain_reach(groups, causes, budget, most / costs.total))
+        found = allocate(groups, is_free, costs, allocations.get(kind)(scores), budget, max_group_ratio)
+        removed, cap = found.removed, found.cap
+    is_kept = np.ones(groups.num_units, bool)
+    for group, count in zip(groups, removed, strict=True):
+        is_kept[group.first_unit + scores.order(group.id)[:count]] = False
+    plan = Plan(
+        sha256=model.sha256,
+        inputs=dict(model.inputs),
+        criterion={"name": scores.criterion, **(settings or {})},
+        budget={**budget.to_json(), "allocation": allocation, "max_group_ratio": max_group_ratio, "cap_used": cap},
+        before=count_cost(model),
+        after=Cost(*(_after(model, groups, quantity, removed) for quantity in ("macs", "params", "bytes"))),
+        groups=plan_groups(groups, is_kept),
+        values={},
+        frozen=tuple(_describe_frozen(groups, causes)),
+    )
+    return Decision(plan, is_kept, cap)
+
+
+def check_prunable(model: Model, groups: Groups, causes: Sequence[Freeze | None]) -> None:
+    """Check that at least one group may lose a unit.
+
+    Args:
+        model: Loaded model.
+        groups: Its groups.
+        causes: Result of `find_free`.
+
+    Raises:
+        UnsupportedError: Nothing can go; says why and what would help.
+    """
+    if any(cause is None and group.size > 1 for group, cause in zip(groups, causes, strict=True)):
+        return
+    if not any(mac_factors(node, model.shapes) for node in model.nodes):
+        operators = ", ".join(sorted({node.op_type for node in model.nodes})[:6])
+        raise UnsupportedError(
+            f"there is no Conv, ConvTranspose, Gemm or MatMul to prune in this model (it has {operators})"
+        )
+    if any(cause is not None and cause.reason is FreezeReason.INEXACT for cause in causes):
+        raise UnsupportedError(
+            "every group that could be pruned is normalized over its channels, so the result cannot equal the masked "
+            "original: give --allow-inexact to prune it all the same"
+        )
+    if any(cause is not None for cause in causes):
+        raise UnsupportedError("--freeze and --only leave nothing to prune: `srr-onnx inspect` lists the groups")
+    causes_text = "; ".join(f"{cause} ({count})" for cause, count in _count_causes(groups)[:3])
+    raise UnsupportedError(f"every channel of this model is frozen: {causes_text}; `srr-onnx inspect` lists them all")
+
+
+def _count_causes(groups: Groups) -> list[tuple[str, int]]:
+    """Causes of frozen filters in words, with the number of units, most units first."""
+    counts: dict[str, int] = {}
+    for entry in groups.frozen:
+        text = f"{entry.cause.reason.text} at {entry.cause.node!r}"
+        counts[text] = counts.get(text, 0) + entry.units
+    return sorted(counts.items(), key=lambda item: -item[1])
+
+
+def _explain_reach(groups: Groups, causes: Sequence[Freeze | None], budget: Budget, most: float) -> str:
+    """Why a budget cannot be met: how much can go, and what stands in the way."""
+    kept = _count_causes(groups)
+    blocked: dict[str, int] = {}
+    for group, cause in zip(groups, causes, strict=True):
+        if cause is not None:
+            text = f"{cause.reason.text} at {cause.node!r}"
+            blocked[text] = blocked.get(text, 0) + group.size
+    obstacles = sorted([*blocked.items(), *kept], key=lambda item: -item[1])[:3]
+    text = "; ".join(f"{cause}: {count} units" for cause, count in obstacles) or "every group keeps one unit"
+    return (
+        f"{budget.amount:.1%} of the {NAMES[budget.kind]} cannot be removed: at most {int(most * 1000) / 10:.1f}% can "
+        f"(one unit left in every free group). In the way: {text}"
+    )
+
+
+def _after(model: Model, groups: Groups, quantity: str, removed: Sequence[int]) -> int:
+    costs = CostModel(model, groups, quantity)
+    for number, count in enumerate(removed):
+        costs.remove(number, count)
+    return costs.cost()
+
+
+def _describe_frozen(groups: Groups, causes: Sequence[Freeze | None]) -> Iterator[dict[str, object]]:
+    for entry in groups.frozen:
+        yield {
+            "reason": entry.cause.reason.value,
+            "node": entry.cause.node,
+            "detail": entry.cause.detail,
+            "filters": entry.filters,
+            "units": entry.units,
+        }
+    for group, cause in zip(groups, causes, strict=True):
+        if cause is not None:
+            yield {
+                "reason": cause.reason.value,
+                "node": cause.node,
+                "detail": cause.detail,
+                "filters": group.name,
+                "units": group.size,
+            }

@@ -1,0 +1,1 @@
+"""REWRITE: slicing, repairs, replay, proof."""

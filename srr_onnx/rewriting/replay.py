@@ -1,0 +1,102 @@
+"""REWRITE: a decision or a plan to a pruned model, and its proof."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+import srr_onnx
+from srr_onnx.analysis.find import find_groups
+from srr_onnx.analysis.groups import Groups
+from srr_onnx.errors import PlanError, ProofError
+from srr_onnx.graph.cost import count_cost
+from srr_onnx.graph.model import Model
+from srr_onnx.planning.make import Decision
+from srr_onnx.planning.plan import Plan, describe_values, match_plan
+from srr_onnx.rewriting.apply import kept_positions, prune_units
+from srr_onnx.rewriting.verify import verify_pruned
+
+
+def rewrite(model: Model, groups: Groups, decision: Decision) -> tuple[Model, Plan]:
+    """Carry out a decision.
+
+    Args:
+        model: Loaded model; not changed.
+        groups: Result of `find_groups(model)`.
+        decision: Result of `make_plan`.
+
+    Returns:
+        The pruned model, and the plan with the positions that remain in every activation.
+
+    Raises:
+        ProofError: The pruned model does not cost what the plan promised.
+    """
+    pruned = prune_units(model, groups, decision.is_kept)
+    values = describe_values(model, kept_positions(groups, decision.is_kept))
+    plan = dataclasses.replace(decision.plan, values=values, version=srr_onnx.__version__)
+    cost = count_cost(pruned)
+    if cost.macs != plan.after.macs:
+        raise ProofError(
+            f"the pruned model has {cost.macs:,} MACs, the plan promised {plan.after.macs:,}: nothing was written, "
+            "please report this model"
+        )
+    return pruned, dataclasses.replace(plan, after=cost)
+
+
+def prove(model: Model, pruned: Model, plan: Plan) -> Plan:
+    """Prove that a pruned model equals its masked original, and note it in the plan.
+
+    Args:
+        model: The original.
+        pruned: The pruned model.
+        plan: Its plan, with `values`.
+
+    Returns:
+        The plan with the proof.
+
+    Raises:
+        ProofError: The two disagree.
+        ModelError: onnxruntime refuses one of them.
+    """
+    kept = {(name, int(e["axis"])): np.array(e["keep"], np.int64) for name, axes in plan.values.items() for e in axes}
+    proof = verify_pruned(model, pruned, kept, is_exact=all(group.exact for group in plan.groups))
+    return dataclasses.replace(plan, proof=proof.to_json())
+
+
+def apply_plan(model: Model, plan: Plan, *, force: bool = False) -> tuple[Model, Plan]:
+    """Replay a plan.
+
+    Args:
+        model: Loaded model; not changed.
+        plan: A plan, perhaps made for another file with the same initializer names and shapes.
+        force: Whether the model may be another one than the plan was made for (a retrained checkpoint).
+
+    Returns:
+        The pruned model, and the plan as it holds for this model, not yet proven.
+
+    Raises:
+        PlanError: The plan was made for another model and `force` is not set, or does not fit.
+    """
+    if model.sha256 != plan.sha256 and not force:
+        raise PlanError(
+            f"the plan was made for another file (sha256 {plan.sha256[:12]}..., this one has {model.sha256[:12]}...): "
+            "give --force if it is the same network with other weights"
+        )
+    groups = find_groups(model)
+    is_kept = match_plan(plan, groups)
+    pruned = prune_units(model, groups, is_kept)
+    values = describe_values(model, kept_positions(groups, is_kept))
+    exact = {group.id: group.is_exact for group in groups}
+    kept_groups = tuple(dataclasses.replace(group, exact=exact.get(group.id, group.exact)) for group in plan.groups)
+    return pruned, dataclasses.replace(
+        plan,
+        sha256=model.sha256,
+        inputs=dict(model.inputs),
+        values=values,
+        before=count_cost(model),
+        after=count_cost(pruned),
+        groups=kept_groups,
+        proof={},
+        version=srr_onnx.__version__,
+    )

@@ -1,0 +1,1 @@
+"""VALIDATE: where models run; the only home of runtimes."""

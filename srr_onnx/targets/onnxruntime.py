@@ -1,0 +1,86 @@
+"""VALIDATE / REWRITE: run models in onnxruntime; its only home.
+
+A session takes the payload of large constants from the model's arrays: nothing is serialized or copied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+
+from srr_onnx.errors import ModelError
+from srr_onnx.graph.model import Model
+from srr_onnx.graph.save import to_runtime_proto
+
+Array = np.ndarray[Any, Any]
+
+
+class Session:
+    """A model opened in onnxruntime on the CPU.
+
+    Args:
+        model: Loaded model.
+        outputs: Values to return; the graph's outputs by default. Inner values may be named too.
+        threads: Threads inside one operator; 0 lets the runtime choose.
+        is_exact: Whether to switch off optimizations that change rounding.
+        masks: Arrays to multiply values with, by `(node index, slot)` of their reader.
+
+    Raises:
+        ModelError: The runtime refuses the model; carries its reason.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        outputs: Sequence[str] | None = None,
+        threads: int = 0,
+        is_exact: bool = False,
+        masks: Mapping[tuple[int, int], Array] | None = None,
+    ) -> None:
+        proto, external = to_runtime_proto(model, outputs or (), masks or {})
+        options = ort.SessionOptions()
+        options.log_severity_level = 4
+        options.intra_op_num_threads = threads
+        if is_exact:
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+            # Packed copies of weights pay off over many runs only, and double the memory.
+            options.add_session_config_entry("session.disable_prepacking", "1")
+        if external:
+            names = list(external)
+            self._kept = [ort.OrtValue.ortvalue_from_numpy(external[name]) for name in names]
+            options.add_external_initializers(names, self._kept)
+        try:
+            self._session = ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime raises several kinds without a common base
+            raise ModelError(f"onnxruntime refuses the model: {_first_line(error)}") from error
+        self.outputs = list(outputs) if outputs else list(model.outputs)
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Run once.
+
+        Args:
+            feeds: One array per graph input.
+
+        Returns:
+            The outputs by name.
+
+        Raises:
+            ModelError: The run fails; carries the runtime's reason.
+        """
+        try:
+            results = self._session.run(self.outputs, dict(feeds))
+        except Exception as error:
+            raise ModelError(f"onnxruntime cannot run the model: {_first_line(error)}") from error
+        return dict(zip(self.outputs, results, strict=True))
+
+
+def version() -> str:
+    """Version of the installed onnxruntime."""
+    return str(ort.__version__)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

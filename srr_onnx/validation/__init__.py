@@ -1,0 +1,1 @@
+"""VALIDATE: accuracy and latency in the runtime."""
