@@ -44,9 +44,10 @@ def find_groups(model: Model) -> Groups:
             _follow(op)
             _freeze_measured(op, state)
     for name in model.outputs:
-        for axis in state.values.get(name, []):
-            if axis is not None:
-                labels.freeze(axis, Freeze(FreezeReason.GRAPH_OUTPUT, name))
+        for axes in [state.values.get(name, []), *state.sequences.get(name, [])]:
+            for axis in axes:
+                if axis is not None:
+                    labels.freeze(axis, Freeze(FreezeReason.GRAPH_OUTPUT, name))
         if name in state.extents:
             for source in state.extents[name].sources:
                 labels.freeze(source.labels, Freeze(FreezeReason.SHAPE_IN_USE, name))
@@ -72,9 +73,10 @@ def _follow(op: Op) -> None:
 def _freeze_inputs(op: Op, cause: Freeze) -> None:
     node = op.node
     for name in node.inputs + node.captured:
-        for axis in op._state.values.get(name, []):
-            if axis is not None:
-                op.labels.freeze(axis, cause)
+        for axes in [op._state.values.get(name, []), *op._state.sequences.get(name, [])]:
+            for axis in axes:
+                if axis is not None:
+                    op.labels.freeze(axis, cause)
     for slot in range(len(node.inputs)):
         for axis in op._state.uses.get(Use(node.index, slot), []):
             op.labels.freeze(axis, cause)
@@ -93,6 +95,7 @@ def _freeze_measured(op: Op, state: State) -> None:
 def _follow_rearrangement(op: Op, found: Rearrangement) -> None:
     axes = list(op._state.values.get(found.source, [None] * len(found.shape)))
     labels = axes[found.axis]
+    op.freeze([part for axis, part in enumerate(axes) if axis != found.axis], FreezeReason.LAYOUT, "rearranged value")
     axes[found.axis] = None if labels is None else labels[found.indices]
     op.out(axes)
 

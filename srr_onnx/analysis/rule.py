@@ -153,6 +153,21 @@ class Op:
         if slot < len(self.node.outputs) and self.node.outputs[slot]:
             self._state.values[self.node.outputs[slot]] = list(axes)
 
+    def out_sequence(self, parts: Sequence[Axes]) -> None:
+        """Set the labels of an output that is a sequence of values."""
+        self._state.sequences[self.node.outputs[0]] = [list(part) for part in parts]
+
+    def sequence(self, slot: int) -> list[Axes]:
+        """Labels of the values in an input sequence.
+
+        Raises:
+            CannotFollow: Nothing is known about the sequence.
+        """
+        name = self.node.input(slot)
+        if name not in self._state.sequences:
+            raise CannotFollow(FreezeReason.UNKNOWN_SHAPE, f"sequence {name!r}")
+        return self._state.sequences[name]
+
     def role(self, slot: int, axis: int, role: Role) -> None:
         """Say what an axis of a constant operand is to its units; computed operands have no role."""
         if self.is_constant(slot):
@@ -180,11 +195,32 @@ class Op:
             self.labels.mark_inexact(labels, self.node.label)
 
 
+def split_labels(op: Op, flat: Labels, shape: Shape) -> tuple[int, Labels]:
+    """Unfold labels of one axis into several axes: tie them so that one of the new axes carries them.
+
+    Args:
+        op: The node.
+        flat: Labels in row-major order of the new axes.
+        shape: Sizes of the new axes.
+
+    Returns:
+        The axis that leaves most units free, and its labels.
+    """
+    grid = flat.reshape(shape)
+    rows = [np.moveaxis(grid, place, -1).reshape(-1, size) for place, size in enumerate(shape)]
+    free = [op.labels.count_free(flat, table) if len(table) > 1 else flat.size for table in rows]
+    place = int(np.argmax(free))
+    for row in rows[place][1:]:
+        op.unify(rows[place][0], row)
+    return place, rows[place][0]
+
+
 class State:
     """Everything that the rules of one run have said so far."""
 
     def __init__(self) -> None:
         self.values: dict[str, Axes] = {}
+        self.sequences: dict[str, list[Axes]] = {}
         self.uses: dict[Use, list[Labels]] = {}
         self.roles: dict[tuple[Use, int], Role] = {}
         self.extents: dict[str, Extents] = {}

@@ -20,6 +20,7 @@ from onnx import TensorProto, helper
 from srr_onnx.errors import OutputError
 from srr_onnx.graph.model import Model
 from srr_onnx.graph.tensors import attach_payload, stored_tensors
+from srr_onnx.graph.wire import write_model
 
 Array = np.ndarray[Any, Any]
 
@@ -49,13 +50,12 @@ def save_model(model: Model, path: str | os.PathLike[str], *, force: bool = Fals
     if payload + proto.ByteSize() > _PROTOBUF_LIMIT:
         _save_external(model, proto, target)
         return target
+    initializers = {init.name for init in proto.graph.initializer}
     for name, tensor in stored_tensors(proto.graph):
-        if name in model.detached:
+        if name in model.detached and name not in initializers:
             attach_payload(tensor, model.constants[name])
-    data = proto.SerializeToString()
-    del proto
     with write_atomically(target) as file:
-        file.write(data)
+        write_model(file, proto, {name: model.constants[name] for name in model.detached & initializers})
     return target
 
 

@@ -21,6 +21,9 @@ Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 # Columns per matrix product: 4096 filters make pieces of 32 MB.
 _COLUMNS = 2048
+# Filters longer than this are compared on a random choice of their entries where the threshold is a quantile anyway:
+# distances are then off by about 1 / sqrt(this), and a dense layer of 25,088 inputs costs as much as a 3x3 Conv of 512.
+MOST_COLUMNS = 4608
 # Squared distances below this, for vectors of norm <= 1, are rounding of the float32 products: equal filters.
 _RESOLUTION = 4e-6
 
@@ -123,11 +126,12 @@ class FilterDistances:
         return picked
 
 
-def measure_distances(slices: Slices) -> FilterDistances:
+def measure_distances(slices: Slices, most_columns: int | None = None) -> FilterDistances:
     """Measure how far apart the filters of a group are, whatever their norms.
 
     Args:
         slices: Parameters of one group.
+        most_columns: Compare longer filters on this many entries, the same ones for all; None compares all entries.
 
     Returns:
         Distances between all pairs of units.
@@ -142,15 +146,22 @@ def measure_distances(slices: Slices) -> FilterDistances:
     l1 = l1_norms(parts)
     units = np.argsort(l1, kind="stable")
     norm = 1 / math.sqrt(len(parts))
-    between = pairwise_distances((piece for rows in parts for piece in _unit_pieces(rows, units, norm)), len(units))
+    pieces = (piece for rows in parts for piece in _unit_pieces(rows, units, norm, most_columns))
+    between = pairwise_distances(pieces, len(units))
     length = sum(rows.shape[1] for rows in parts) / len(parts)
     return FilterDistances(slices.group_id, units, l1, between, length)
 
 
-def _unit_pieces(rows: Rows, order: np.ndarray[Any, np.dtype[np.int64]], norm: float) -> Iterator[Rows]:
-    """Scale every row to a norm and give its columns piece by piece; of shape `(U, K)` in all."""
-    if not rows.shape[1]:
+def _unit_pieces(
+    rows: Rows, order: np.ndarray[Any, np.dtype[np.int64]], norm: float, most_columns: int | None
+) -> Iterator[Rows]:
+    """Scale every row to a norm and give its columns piece by piece; of shape `(U, K)` in all, or fewer columns."""
+    length = rows.shape[1]
+    if not length:
         return
+    if most_columns is not None and length > most_columns:
+        chosen = np.sort(np.random.default_rng(length).choice(length, most_columns, replace=False))
+        rows = rows[:, chosen]
     largest = np.maximum(rows.max(axis=1), -rows.min(axis=1))[order, None]  # (U, 1)
     largest[largest == 0] = 1  # a zero filter stays zero; others are scaled so that squares neither over- nor underflow
     squares = np.zeros(len(rows))

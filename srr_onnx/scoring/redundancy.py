@@ -8,10 +8,12 @@ from __future__ import annotations
 import dataclasses
 import zlib
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
 from srr_onnx.scoring.distances import (
+    MOST_COLUMNS,
     Distances,
     FilterDistances,
     Floats,
@@ -62,7 +64,8 @@ def find_redundancies(
 ) -> dict[str, GroupRedundancy]:
     """Make the graph of every group and follow its redundancy.
 
-    Two units are joined when their unit-normalized filters are close. Bias and normalization take no part.
+    Two units are joined when their unit-normalized filters are close. Bias and normalization take no part; where
+    normalization is folded into the filters, a negative scale turns the sign of a filter and so counts.
 
     Args:
         groups: Parameters of all groups that share a pooled threshold.
@@ -81,13 +84,14 @@ def find_redundancies(
         arXiv:2104.03438. For deviations see `SrrOptions` and `Trajectory`.
     """
     options = options or SrrOptions()
+    most_columns = MOST_COLUMNS if options.gamma == "auto" else None
     kept: dict[str, FilterDistances] = {}
     pooled: float | None = None
     if options.gamma == "auto" and options.pooled:
         pooled = _pooled_threshold(groups, options.quantile, kept)
     found = {}
     for done, slices in enumerate(groups, start=1):
-        distances = kept.pop(slices.group_id, None) or measure_distances(slices)
+        distances = kept.pop(slices.group_id, None) or measure_distances(slices, most_columns)
         threshold = _own_threshold(distances, options) if pooled is None else pooled
         found[slices.group_id] = _follow(distances, threshold, options, seed)
         if on_group:
@@ -101,7 +105,7 @@ def _pooled_threshold(groups: Sequence[Slices], quantile: float, kept: dict[str,
     samples: list[Distances] = [np.zeros(0, np.float32)]
     room = _KEPT
     for slices in groups:
-        distances = measure_distances(slices)
+        distances = measure_distances(slices, MOST_COLUMNS)
         samples.append(distances.sample(share))
         room -= slices.units**2
         if room >= 0:
@@ -148,16 +152,21 @@ def order_by_closest_pair(between: Distances) -> list[int]:
     size = len(between)
     distances = between.copy()
     np.fill_diagonal(distances, np.inf)
-    rows = np.arange(size)
-    nearest = distances.argmin(axis=1) if size else rows  # (N,)
-    gap = distances[rows, nearest]  # (N,): distance to the nearest vertex
+    nearest = _last_argmin(distances)  # (N,); the last of equals, since low vertices go first
+    gap = distances[np.arange(size), nearest]  # (N,): distance to the nearest vertex
     order: list[int] = []
     for _ in range(size - 1):
-        dropped = int(gap.argmin())  # its partner is higher: a lower one would have been found first
+        dropped = int(gap.argmin())  # the lower one of its pair: the first minimum
         order.append(dropped)
         distances[:, dropped] = np.inf
         gap[dropped] = np.inf
         orphans = np.flatnonzero((nearest == dropped) & (gap < np.inf))
-        nearest[orphans] = distances[orphans].argmin(axis=1)
+        nearest[orphans] = _last_argmin(distances[orphans])
         gap[orphans] = distances[orphans, nearest[orphans]]
     return order + sorted(set(range(size)) - set(order))
+
+
+def _last_argmin(rows: Distances) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Find the last minimum of every row; shape `(M, N)` to `(M,)`."""
+    places: np.ndarray[Any, np.dtype[np.int64]] = rows.shape[1] - 1 - rows[:, ::-1].argmin(axis=1)
+    return places

@@ -76,9 +76,11 @@ class Slices:
             if member.role not in roles or key in seen or array.dtype.kind not in "fV":
                 continue
             seen.add(key)  # a parameter that is read twice counts once
-            count = member.positions.shape[1]
-            picked = np.moveaxis(array, member.axis, 0)[member.positions.reshape(-1)]
-            rows = picked.reshape(self._group.size, count * (picked.size // max(len(picked), 1)))
+            order = member.positions.reshape(-1)
+            front = np.moveaxis(array, member.axis, 0)
+            is_whole = len(order) == len(front) and np.array_equal(order, np.arange(len(order)))
+            picked = front if is_whole else front[order]  # the common case needs no copy
+            rows = picked.reshape(self._group.size, picked.size // self._group.size)
             if rows.dtype not in (np.float32, np.float64):
                 rows = rows.astype(np.float32)
             yield Slice(member.initializer, member.role, rows)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from srr_onnx.analysis.labels import FreezeReason, Labels
-from srr_onnx.analysis.rule import CannotFollow, Change, Op, Positions, channel_rule
+from srr_onnx.analysis.rule import Axes, CannotFollow, Change, Op, Positions, channel_rule, split_labels
 
 Array = np.ndarray[Any, Any]
 
@@ -83,6 +83,58 @@ def split(op: Op) -> None:
             part[axis] = x[axis][start : start + size]
         start += size
         op.out(part, slot)
+
+
+def repair_split_to_sequence(change: Change) -> None:
+    """Write the sizes of the parts that are left, one by one."""
+    shape = change.model.shapes[change.node.inputs[0]]
+    axis = _split_axis(change.node.attributes, len(shape))
+    kept = change.kept(0, axis)
+    if kept is not None:
+        bounds = np.concatenate([[0], np.cumsum(_part_sizes(change, shape[axis]))])
+        change.mend(1, np.diff(np.searchsorted(kept, bounds)).astype(np.int64))
+
+
+def _part_sizes(op_or_change: Op | Change, size: int) -> list[int]:
+    """Sizes of the parts of SplitToSequence: listed, or all equal but for the last."""
+    sizes = op_or_change.settled(1)
+    if sizes is None:
+        return [1] * size
+    if sizes.ndim:
+        return [int(part) for part in sizes]
+    step = int(sizes)
+    return [min(step, size - start) for start in range(0, size, step)]
+
+
+@channel_rule("SplitToSequence", since=(11,), repair=repair_split_to_sequence)
+def split_to_sequence(op: Op) -> None:
+    """Split, into one sequence instead of several outputs."""
+    x, shape = op.axes(0), op.shape(0)
+    axis = _split_axis(op.node.attributes, len(x))
+    if (op.has(1) and op.settled(1) is None) or not (op.has(1) or op.attribute("keepdims", 1)):
+        raise CannotFollow(FreezeReason.COMPUTED_OPERAND, "sizes of the parts")
+    parts: list[Axes] = []
+    start = 0
+    for size in _part_sizes(op, shape[axis]):
+        labels = x[axis]
+        parts.append([*x[:axis], None if labels is None else labels[start : start + size], *x[axis + 1 :]])
+        start += size
+    op.out_sequence(parts)
+
+
+@channel_rule("SequenceAt", since=(11,))
+def sequence_at(op: Op) -> None:
+    """One value of a sequence; where it is not known which, all of them stay."""
+    index = op.settled(1)
+    if index is None:
+        raise CannotFollow(FreezeReason.COMPUTED_OPERAND, "position")
+    op.out(op.sequence(0)[int(index)])
+
+
+@channel_rule("SequenceConstruct", since=(11,))
+def sequence_construct(op: Op) -> None:
+    """Several values become one sequence."""
+    op.out_sequence([op.axes(slot) for slot in range(len(op.node.inputs))])
 
 
 def _window(op_or_change: Op | Change, data_shape: tuple[int, ...]) -> dict[int, tuple[int, int, int]] | None:
@@ -197,30 +249,36 @@ def renumber(selected: Array, kept: Positions | None, kept_out: Positions | None
 
 
 def repair_gather(change: Change) -> None:
-    """Renumber the indices."""
+    """Renumber the indices; of a table of indices take the rows or columns that are left."""
     shape = change.model.shapes[change.node.inputs[0]]
     axis = int(change.node.attributes.get("axis", 0)) % len(shape)
-    kept = change.kept(0, axis)
     indices = change.settled(1)
-    if kept is not None and indices is not None:
-        selected = np.where(indices < 0, indices + shape[axis], indices)
-        change.mend(1, renumber(selected, kept, change.kept_out(axis) if indices.ndim == 1 else None))
+    if indices is None:
+        return
+    selected = np.where(indices < 0, indices + shape[axis], indices)
+    for place in range(indices.ndim):
+        kept_out = change.kept_out(axis + place)
+        if kept_out is not None:
+            selected = selected.take(kept_out, axis=place)
+    change.mend(1, renumber(selected, change.kept(0, axis), None))
 
 
 @channel_rule("Gather", since=(1, 11, 13), repair=repair_gather)
 def gather(op: Op) -> None:
-    """Picks channels by number along one axis. A single number, or a table of numbers, keeps what it picks."""
-    data, size = op.axes(0), len(op.shape(0))
-    axis = op.axis(op.attribute("axis", 0), size)
+    """Picks channels by number along one axis. A single number keeps what it picks; a table stays rectangular."""
+    data, rank = op.axes(0), len(op.shape(0))
+    axis = op.axis(op.attribute("axis", 0), rank)
     labels, indices = data[axis], op.settled(1)
     picked: list[Labels | None] = [None] * len(op.shape(1))
-    if labels is not None:
-        if indices is None:
-            op.freeze(labels, FreezeReason.COMPUTED_OPERAND, "indices")
-        elif indices.ndim == 1:
-            picked = [labels[indices]]
-        else:
-            op.freeze(labels[indices.reshape(-1)], FreezeReason.LAYOUT, "picked by number")
+    if labels is not None and indices is None:
+        op.freeze(labels, FreezeReason.COMPUTED_OPERAND, "indices")
+    elif labels is not None and indices is not None:
+        table = labels[indices]
+        if indices.size == 1:
+            op.freeze(table, FreezeReason.LAYOUT, "picked by number")
+        elif indices.size:
+            place, row = split_labels(op, table.reshape(-1), indices.shape)
+            picked[place] = row
     op.out([*data[:axis], *picked, *data[axis + 1 :]])
 
 

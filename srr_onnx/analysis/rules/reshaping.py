@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from srr_onnx.analysis.labels import FreezeReason, Labels
-from srr_onnx.analysis.rule import Axes, CannotFollow, Change, Op, channel_rule
+from srr_onnx.analysis.rule import Axes, CannotFollow, Change, Op, channel_rule, split_labels
 from srr_onnx.graph.model import Shape
 
 _RESHAPES = (1, 5, 11, 13, 14, 19, 21, 23, 24, 25)
@@ -95,7 +95,7 @@ def reshape(op: Op) -> None:
             continue
         flat = _merge(op, [x[axis] for axis in inner], tuple(before[axis] for axis in inner))
         if flat is not None:
-            place, labels = _split(op, flat, tuple(after[axis] for axis in outer))
+            place, labels = split_labels(op, flat, tuple(after[axis] for axis in outer))
             found[outer[place]] = labels
     if op.has(1):
         _check_target(op, found)
@@ -146,19 +146,6 @@ def _merge(op: Op, axes: Axes, shape: Shape) -> Labels | None:
     labels = axes[index]
     assert labels is not None
     return np.broadcast_to(labels.reshape(form), shape).reshape(-1)
-
-
-def _split(op: Op, flat: Labels, shape: Shape) -> tuple[int, Labels]:
-    """Labels of one axis unfolded into several: tie them so that one of the new axes carries them."""
-    if len(shape) == 1:
-        return 0, flat
-    grid = flat.reshape(shape)
-    rows = [np.moveaxis(grid, place, -1).reshape(-1, shape[place]) for place in range(len(shape))]
-    free = [op.labels.count_free(flat, table) for table in rows]
-    place = int(np.argmax(free))
-    for row in rows[place][1:]:
-        op.unify(rows[place][0], row)
-    return place, rows[place][0]
 
 
 def _check_target(op: Op, found: Axes) -> None:
