@@ -228,15 +228,15 @@ def _carry_over(
             if init.name in edits.tensors:
                 _replace_tensor(copy, stubs[init.name])
     graph.initializer.extend(stubs[name] for name in edits.added if name in read)
+    new_shapes = edits.shapes | {name: array.shape for name, array in edits.tensors.items()}
     alive = {name for node in graph.node for name in node.output} | {init.name for init in graph.initializer}
     for value in source.graph.value_info:
         if value.name in alive:
             copy = graph.value_info.add()
             copy.CopyFrom(value)
-            _update_shape(copy, edits.shapes.get(value.name), model.shapes.get(value.name))
-    for value in graph.input:
-        if value.name in edits.tensors:  # an initializer that is declared as an input too
-            _update_shape(value, edits.tensors[value.name].shape, model.shapes.get(value.name))
+            _update_shape(copy, new_shapes.get(value.name), model.shapes.get(value.name))
+    for value in graph.input:  # an initializer can be declared as an input too
+        _update_shape(value, new_shapes.get(value.name), model.shapes.get(value.name))
     return result
 
 

@@ -67,7 +67,7 @@ def _save_external(model: Model, proto: onnx.ModelProto, target: Path) -> None:
         for name, tensor in stored_tensors(proto.graph):
             if name not in model.detached:
                 continue
-            data = np.ascontiguousarray(model.constants[name])
+            data = np.require(model.constants[name], requirements="C")
             offset += _pad(file, offset)
             _point_outside(tensor, data_path.name, offset, data.nbytes, data.shape)
             file.write(data.data if data.ndim else data.tobytes())
@@ -185,7 +185,7 @@ def to_runtime_proto(
     graph.node.extend(copies)
     for tensor in graph.initializer:
         if tensor.name in model.detached:
-            array = np.ascontiguousarray(model.constants[tensor.name])
+            array = np.require(model.constants[tensor.name], requirements="C")
             external[tensor.name] = array
             _point_outside(tensor, "srr_onnx_memory", 0, array.nbytes, array.shape)
     known = {output.name for output in graph.output}

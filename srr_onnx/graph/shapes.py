@@ -124,7 +124,7 @@ def infer_node(
     dtypes: Mapping[str, np.dtype[Any]],
     known: Mapping[str, np.ndarray[Any, Any]],
 ) -> dict[str, tuple[Shape | None, np.dtype[Any] | None]]:
-    """Infer one node's outputs from its inputs' shapes and the content of small integer inputs.
+    """Infer one node's outputs from its inputs' shapes and the content of small inputs.
 
     Whole-graph inference loses track where shapes are computed; walking node by node with folded values does not.
 
@@ -150,14 +150,27 @@ def infer_node(
         data = {
             name: numpy_helper.from_array(known[name], name)
             for name in message.input
-            if name in known and known[name].dtype.kind in "iu" and known[name].size <= 1024
+            if name in known and known[name].dtype.kind in "iuf" and known[name].size <= 1024
         }
         inferred = shape_inference.infer_node_outputs(
             schema, message, types, data, opset_imports=list(opsets), ir_version=ir_version
         )
     except Exception:  # the C++ library raises several kinds; an unknown shape is no error here
         return {}
-    return {name: _read_type(kind.tensor_type) for name, kind in inferred.items() if kind.HasField("tensor_type")}
+    found = {name: _read_type(kind.tensor_type) for name, kind in inferred.items() if kind.HasField("tensor_type")}
+    name = message.output[0]
+    if schema.name in _LIKE_INPUT and not message.domain and found.get(name, (None, None))[0] is None:
+        found[name] = shapes[message.input[0]], dtypes[message.input[0]]
+    return found
+
+
+# Operators that keep the input's shape and that ONNX has no inference for, in version 1 or at all.
+_LIKE_INPUT = frozenset(
+    {
+        "Abs", "Ceil", "Clip", "Dropout", "Elu", "Exp", "Floor", "GroupNormalization", "HardSigmoid",
+        "InstanceNormalization", "LeakyRelu", "Log", "Neg", "Reciprocal", "Relu", "Selu", "Sigmoid", "Sqrt", "Tanh",
+    }
+)  # fmt: skip
 
 
 def _read_type(kind: onnx.TypeProto.Tensor) -> tuple[Shape | None, np.dtype[Any] | None]:

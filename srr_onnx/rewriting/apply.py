@@ -176,7 +176,7 @@ class _Rewriter:
     def new_constant(self, array: Array, wish: str) -> str:
         """Add an initializer under a name that nobody has."""
         name = self.new_name(wish)
-        array = np.ascontiguousarray(array)
+        array = np.require(array, requirements="C")  # unlike ascontiguousarray it leaves a scalar a scalar
         array.flags.writeable = False
         self.result.added[name] = array
         return name

@@ -255,12 +255,14 @@ def repair_gather(change: Change) -> None:
     indices = change.settled(1)
     if indices is None:
         return
+    kept, kept_out = change.kept(0, axis), [change.kept_out(axis + place) for place in range(indices.ndim)]
+    if kept is None and all(part is None for part in kept_out):
+        return  # other axes lost channels; indices that count from the end of an open axis must stay as they are
     selected = np.where(indices < 0, indices + shape[axis], indices)
-    for place in range(indices.ndim):
-        kept_out = change.kept_out(axis + place)
-        if kept_out is not None:
-            selected = selected.take(kept_out, axis=place)
-    change.mend(1, renumber(selected, change.kept(0, axis), None))
+    for place, part in enumerate(kept_out):
+        if part is not None:
+            selected = selected.take(part, axis=place)
+    change.mend(1, renumber(selected, kept, None))
 
 
 @channel_rule("Gather", since=(1, 11, 13), repair=repair_gather)
@@ -273,11 +275,11 @@ def gather(op: Op) -> None:
     if labels is not None and indices is None:
         op.freeze(labels, FreezeReason.COMPUTED_OPERAND, "indices")
     elif labels is not None and indices is not None:
-        table = labels[indices]
+        table = labels[indices.reshape(-1)]
         if indices.size == 1:
             op.freeze(table, FreezeReason.LAYOUT, "picked by number")
         elif indices.size:
-            place, row = split_labels(op, table.reshape(-1), indices.shape)
+            place, row = split_labels(op, table, indices.shape)
             picked[place] = row
     op.out([*data[:axis], *picked, *data[axis + 1 :]])
 

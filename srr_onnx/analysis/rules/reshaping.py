@@ -30,7 +30,21 @@ def unsqueeze(op: Op) -> None:
     op.out([None if axis in added else next(rest) for axis in range(rank)])
 
 
-@channel_rule("Squeeze", since=_RESHAPES)
+def repair_squeeze(change: Change) -> None:
+    """Where no axes are given, name those that went before: an axis down to its last channel is no axis of size 1."""
+    before, after = change.model.shapes[change.node.inputs[0]], change.new_shape(0)
+    if change.node.input(1) or "axes" in change.node.attributes or before == after or 1 not in after:
+        return
+    axes = [axis for axis, size in enumerate(before) if size == 1]
+    if not axes:  # an empty list would again mean all of them
+        change.replace("Identity", [change.node.inputs[0]], {})
+    elif change.node.since_version < 13:
+        change.set_attribute("axes", axes)
+    else:
+        change.mend(1, np.array(axes, np.int64))
+
+
+@channel_rule("Squeeze", since=_RESHAPES, repair=repair_squeeze)
 def squeeze(op: Op) -> None:
     """Axes of size 1 go."""
     x, shape = op.axes(0), op.shape(0)
