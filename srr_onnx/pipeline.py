@@ -8,19 +8,20 @@ before the pruned model has been proven equal to the masked original.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from srr_onnx.analysis.find import find_groups
+from srr_onnx.errors import OutputError
 from srr_onnx.graph.load import load_model
 from srr_onnx.graph.model import Model
-from srr_onnx.graph.save import check_target, save_model, write_atomically
-from srr_onnx.planning.budget import Budget
+from srr_onnx.graph.save import check_target, save_model
+from srr_onnx.planning.budget import Budget, parse_share
 from srr_onnx.planning.make import MAX_GROUP_RATIO, check_prunable, find_free, make_plan
-from srr_onnx.planning.plan import Plan
+from srr_onnx.planning.plan import Plan, write_plan
 from srr_onnx.rewriting.replay import prove, rewrite
 from srr_onnx.scoring.criterion import ScoreOptions
 from srr_onnx.scoring.score import score_groups
@@ -33,11 +34,13 @@ class Pruned:
     Attributes:
         model: The pruned model.
         plan: What was decided, what it costs, and the proof.
+        original: The model that was pruned.
         path: File written, None where nothing was.
     """
 
     model: Model
     plan: Plan
+    original: Model
     path: Path | None
 
 
@@ -51,7 +54,7 @@ def prune(
     criterion: str = "srr",
     options: ScoreOptions | None = None,
     allocation: str = "auto",
-    max_group_ratio: float = MAX_GROUP_RATIO,
+    max_group_ratio: float | str = MAX_GROUP_RATIO,
     freeze: Sequence[str] = (),
     only: Sequence[str] = (),
     allow_inexact: bool = False,
@@ -90,9 +93,9 @@ def prune(
     """
     tell = on_stage or (lambda stage, done, steps: None)
     budget = Budget.choose(flops=flops, params=params, ratio=ratio)
-    for target in (output, plan_path):
-        if target is not None:
-            check_target(Path(target), force)
+    cap = parse_share(max_group_ratio, is_closed=True)
+    options = options or ScoreOptions()
+    check_outputs(source, output, plan_path, force=force)
 
     tell("load", 0, 1)
     model = source if isinstance(source, Model) else load_model(source, input_shapes)
@@ -108,31 +111,62 @@ def prune(
         scores,
         budget,
         allocation=allocation,
-        max_group_ratio=max_group_ratio,
+        max_group_ratio=cap,
         freeze=freeze,
         only=only,
         allow_inexact=allow_inexact,
+        settings={"seed": options.seed, **(dataclasses.asdict(options.srr) if scores.redundancy is not None else {})},
     )
     tell("rewrite", 0, 1)
     pruned, plan = rewrite(model, groups, decision)
     if verify:
         tell("verify", 0, 1)
         plan = prove(model, pruned, plan)
-    if output is not None:
-        tell("save", 0, 1)
-        save_model(pruned, output, force=force)
-    if plan_path is not None:
-        save_plan(plan, Path(plan_path), force=force)
+    tell("save", 0, 1)
+    save_results(pruned, plan, output, plan_path, force=force)
     tell("done", 1, 1)
-    return Pruned(pruned, plan, None if output is None else Path(output))
+    return Pruned(pruned, plan, model, None if output is None else Path(output))
 
 
-def save_plan(plan: Plan, path: Path, *, force: bool = False) -> None:
-    """Write a plan file, whole or not at all.
+def check_outputs(
+    source: str | os.PathLike[str] | Model,
+    output: str | os.PathLike[str] | None,
+    plan_path: str | os.PathLike[str] | None,
+    *,
+    force: bool,
+) -> None:
+    """Check that the results may be written, before any work is done.
 
     Raises:
-        OutputError: It exists and `force` is not set, or cannot be written.
+        OutputError: A file exists and `force` is not set, cannot be written, or would replace another of these files.
     """
-    check_target(path, force)
-    with write_atomically(path) as file:
-        file.write(json.dumps(plan.to_json(), indent=1).encode() + b"\n")
+    origin = source.source if isinstance(source, Model) else Path(source)
+    taken = {} if origin is None else {origin.resolve(): "the model that is read"}
+    for target, kind in ((output, "the pruned model"), (plan_path, "the plan")):
+        if target is None:
+            continue
+        path = Path(target)
+        if path.resolve() in taken:
+            raise OutputError(f"{str(path)!r} is {taken[path.resolve()]}: choose another file for {kind}")
+        check_target(path, force)
+        taken[path.resolve()] = kind
+
+
+def save_results(
+    pruned: Model,
+    plan: Plan,
+    output: str | os.PathLike[str] | None,
+    plan_path: str | os.PathLike[str] | None,
+    *,
+    force: bool,
+) -> None:
+    """Write model and plan, both or none.
+
+    Raises:
+        OutputError: One of them cannot be written.
+    """
+    with contextlib.ExitStack() as stack:
+        if plan_path is not None:  # it gets its name after the model has got its own
+            stack.enter_context(write_plan(plan, Path(plan_path), force=force))
+        if output is not None:
+            save_model(pruned, output, force=force)

@@ -42,7 +42,7 @@ def find_groups(model: Model) -> Groups:
             follow_extents(op, state)
         elif not all(name in model.constants for name in node.outputs if name):
             _follow(op)
-            _freeze_measured(op, state)
+            _pin_measured(op, state)
     for name in model.outputs:
         for axes in [state.values.get(name, []), *state.sequences.get(name, [])]:
             for axis in axes:
@@ -84,12 +84,21 @@ def _freeze_inputs(op: Op, cause: Freeze) -> None:
         op._state.values.pop(name, None)
 
 
-def _freeze_measured(op: Op, state: State) -> None:
-    """Freeze channels whose number reaches the computation in a way that the rule did not answer for."""
+def _pin_measured(op: Op, state: State) -> None:
+    """Answer for channel counts that reach the computation in a way that no rule knows (a scale of 1 / sqrt(C), say).
+
+    The masked original still computes with the old count, so it becomes a constant if channels go; where it also
+    depends on a size that the file leaves open it cannot, and the channels stay.
+    """
     for slot, name in enumerate(op.node.inputs + op.node.captured):
-        if name in state.extents and slot not in op.followed_extents:
-            for source in state.extents[name].sources:
-                op.freeze(source.labels, FreezeReason.SHAPE_IN_USE)
+        if name not in state.extents or slot in op.followed_extents:
+            continue
+        sources = state.extents[name].sources
+        if slot < len(op.node.inputs) and not any(source.is_dynamic for source in sources):
+            state.pins.append(Use(op.node.index, slot))
+            continue
+        for source in sources:
+            op.freeze(source.labels, FreezeReason.SHAPE_IN_USE)
 
 
 def _follow_rearrangement(op: Op, found: Rearrangement) -> None:
@@ -138,6 +147,7 @@ def _collect(model: Model, labels: ChannelLabels, state: State, rearrangements: 
         uses=MappingProxyType(uses),
         frozen=tuple(_explain_frozen(state, roots, frozen, by_index)),
         rearrangements=MappingProxyType(rearrangements),
+        pins=tuple(state.pins),
     )
 
 

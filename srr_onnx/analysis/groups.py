@@ -131,6 +131,7 @@ class Groups(Sequence[PruningGroup]):
         uses: Units along each labelled axis of a constant use, by `(use, axis)`.
         frozen: What stays, and why.
         rearrangements: Pure channel permutations spread over several nodes, by their last node's index.
+        pins: Inputs that hold a channel count as a number to compute with: they keep the original's.
     """
 
     groups: tuple[PruningGroup, ...]
@@ -138,6 +139,7 @@ class Groups(Sequence[PruningGroup]):
     uses: Mapping[tuple[Use, int], Units]
     frozen: tuple[FrozenChannels, ...]
     rearrangements: Mapping[int, Any]
+    pins: tuple[Use, ...]
 
     @overload
     def __getitem__(self, index: int) -> PruningGroup: ...

@@ -224,6 +224,7 @@ class State:
         self.uses: dict[Use, list[Labels]] = {}
         self.roles: dict[tuple[Use, int], Role] = {}
         self.extents: dict[str, Extents] = {}
+        self.pins: list[Use] = []
 
     def use(self, labels: ChannelLabels, use: Use, shape: Shape) -> Axes:
         """Labels of one use of a constant, made when first asked for."""

@@ -56,14 +56,15 @@ class Budget:
         return {"kind": self.kind, "amount": self.amount}
 
 
-def parse_share(value: float | str) -> float:
+def parse_share(value: float | str, *, is_closed: bool = False) -> float:
     """Read a share: 0.44, "0.44" or "44%".
 
     Args:
         value: A number or text.
+        is_closed: Whether 1 is allowed too.
 
     Returns:
-        The share, strictly between 0 and 1.
+        The share, between 0 and 1.
 
     Raises:
         PlanError: It is no such number.
@@ -73,7 +74,7 @@ def parse_share(value: float | str) -> float:
         share = float(text[:-1]) / 100 if text.endswith("%") else float(text)
     except ValueError:
         raise PlanError(f"{text!r} is no share: give a number such as 0.44, or a percentage such as 44%") from None
-    if not 0 < share < 1:
+    if not (0 < share < 1 or (is_closed and share == 1)):
         hint = f", did you mean {text}%?" if 1 < share < 100 and not text.endswith("%") else ""
-        raise PlanError(f"{text} is out of range: the share to remove lies between 0 and 1{hint}")
+        raise PlanError(f"{text} is out of range: a share lies between 0 and 1{hint}")
     return share

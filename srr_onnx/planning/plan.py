@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from srr_onnx.analysis.groups import Groups, PruningGroup
 from srr_onnx.errors import PlanError
 from srr_onnx.graph.cost import Cost
 from srr_onnx.graph.model import Model
+from srr_onnx.graph.save import check_target, write_atomically
 
 SCHEMA = "srr-onnx/plan/1"
 
@@ -152,6 +154,25 @@ def load_plan(path: Path) -> Plan:
         raise PlanError(f"plan {str(path)!r} cannot be read: {error.strerror}") from error
     except ValueError as error:  # also bytes that are no text
         raise PlanError(f"plan {str(path)!r} is not JSON: {error}") from error
+
+
+@contextlib.contextmanager
+def write_plan(plan: Plan, path: Path, *, force: bool = False) -> Iterator[None]:
+    """Write a plan file, which gets its name when the block ends well.
+
+    Args:
+        plan: The plan.
+        path: Target.
+        force: Whether an existing file may be replaced.
+
+    Raises:
+        OutputError: It exists and `force` is not set, or cannot be written; the target is as it was.
+    """
+    check_target(path, force)
+    with write_atomically(path) as file:
+        file.write(json.dumps(plan.to_json(), indent=1).encode() + b"\n")
+        file.flush()
+        yield
 
 
 def describe_values(

@@ -77,6 +77,12 @@ class _Rewriter:
         self._slice_constants()
         self.after = self._measured_after()
         touched = self._touched()
+        by_index = {node.index: node for node in self.model.nodes}
+        for use in self.groups.pins:
+            change = _Change(by_index[use.node], self)
+            value = change.settled(use.slot)
+            if value is not None:
+                change.mend(use.slot, value)
         for node in self.model.nodes:
             rule = rules.find((node.domain, node.op_type, node.since_version))
             if rule is not None and rule.repair is not None and node.index in touched:
