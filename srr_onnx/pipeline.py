@@ -8,21 +8,20 @@ before the pruned model has been proven equal to the masked original.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from srr_onnx.analysis.find import find_groups
-from srr_onnx.errors import OutputError
 from srr_onnx.graph.load import load_model
 from srr_onnx.graph.model import Model
-from srr_onnx.graph.save import check_target, save_model
 from srr_onnx.planning.budget import Budget, parse_share
-from srr_onnx.planning.make import MAX_GROUP_RATIO, check_prunable, find_free, make_plan
-from srr_onnx.planning.plan import Plan, write_plan
-from srr_onnx.rewriting.replay import prove, rewrite
+from srr_onnx.planning.make import MAX_GROUP_RATIO, Decision, check_prunable, find_free, make_plan
+from srr_onnx.planning.plan import Plan
+from srr_onnx.rewriting.distrust import rewrite_proven
+from srr_onnx.rewriting.output import check_outputs, save_results
+from srr_onnx.rewriting.replay import rewrite
 from srr_onnx.scoring.criterion import ScoreOptions
 from srr_onnx.scoring.score import score_groups
 
@@ -104,69 +103,28 @@ def prune(
     check_prunable(model, groups, find_free(groups, freeze=freeze, only=only, allow_inexact=allow_inexact))
     tell("score", 0, len(groups))
     scores = score_groups(model, groups, criterion, options, lambda done, steps: tell("score", done, steps))
-    tell("plan", 0, 1)
-    decision = make_plan(
-        model,
-        groups,
-        scores,
-        budget,
-        allocation=allocation,
-        max_group_ratio=cap,
-        freeze=freeze,
-        only=only,
-        allow_inexact=allow_inexact,
-        settings={"seed": options.seed, **(dataclasses.asdict(options.srr) if scores.redundancy is not None else {})},
-    )
-    tell("rewrite", 0, 1)
-    pruned, plan = rewrite(model, groups, decision)
+
+    def decide(unproven: Sequence[str] = ()) -> Decision:
+        return make_plan(
+            model,
+            groups,
+            scores,
+            budget,
+            allocation=allocation,
+            max_group_ratio=cap,
+            freeze=freeze,
+            only=only,
+            allow_inexact=allow_inexact,
+            unproven=unproven,
+            settings={"seed": options.seed, **(dataclasses.asdict(options.srr) if scores.redundancy else {})},
+        )
+
     if verify:
-        tell("verify", 0, 1)
-        plan = prove(model, pruned, plan)
+        pruned, plan = rewrite_proven(model, groups, decide, lambda stage: tell(stage, 0, 1))
+    else:
+        tell("rewrite", 0, 1)
+        pruned, plan = rewrite(model, groups, decide())
     tell("save", 0, 1)
     save_results(pruned, plan, output, plan_path, force=force)
     tell("done", 1, 1)
     return Pruned(pruned, plan, model, None if output is None else Path(output))
-
-
-def check_outputs(
-    source: str | os.PathLike[str] | Model,
-    output: str | os.PathLike[str] | None,
-    plan_path: str | os.PathLike[str] | None,
-    *,
-    force: bool,
-) -> None:
-    """Check that the results may be written, before any work is done.
-
-    Raises:
-        OutputError: A file exists and `force` is not set, cannot be written, or would replace another of these files.
-    """
-    origin = source.source if isinstance(source, Model) else Path(source)
-    taken = {} if origin is None else {origin.resolve(): "the model that is read"}
-    for target, kind in ((output, "the pruned model"), (plan_path, "the plan")):
-        if target is None:
-            continue
-        path = Path(target)
-        if path.resolve() in taken:
-            raise OutputError(f"{str(path)!r} is {taken[path.resolve()]}: choose another file for {kind}")
-        check_target(path, force)
-        taken[path.resolve()] = kind
-
-
-def save_results(
-    pruned: Model,
-    plan: Plan,
-    output: str | os.PathLike[str] | None,
-    plan_path: str | os.PathLike[str] | None,
-    *,
-    force: bool,
-) -> None:
-    """Write model and plan, both or none.
-
-    Raises:
-        OutputError: One of them cannot be written.
-    """
-    with contextlib.ExitStack() as stack:
-        if plan_path is not None:  # it gets its name after the model has got its own
-            stack.enter_context(write_plan(plan, Path(plan_path), force=force))
-        if output is not None:
-            save_model(pruned, output, force=force)

@@ -16,7 +16,7 @@ from srr_onnx.analysis.extents import follow_extents
 from srr_onnx.analysis.groups import FrozenChannels, Groups, Member, PruningGroup, Role, Units, Use
 from srr_onnx.analysis.labels import ChannelLabels, Freeze, FreezeReason, Labels
 from srr_onnx.analysis.rearrangements import Rearrangement, find_rearrangements
-from srr_onnx.analysis.rule import CannotFollow, Op, State, rules
+from srr_onnx.analysis.rule import CannotFollow, Op, Rule, State, rules
 from srr_onnx.graph.model import Model, Node
 
 
@@ -56,18 +56,24 @@ def find_groups(model: Model) -> Groups:
 
 def _follow(op: Op) -> None:
     node = op.node
-    rule = rules.find((node.domain, node.op_type, node.since_version))
     try:
-        if node.captured:
-            raise CannotFollow(FreezeReason.SUBGRAPH)
-        if rule is None:
-            is_known = any(key[:2] == (node.domain, node.op_type) for key in rules)
-            raise CannotFollow(
-                FreezeReason.UNKNOWN_VERSION if is_known else FreezeReason.UNKNOWN_OPERATOR, node.op_type
-            )
-        rule.propagate(op)
+        _find_rule(node).propagate(op)
     except CannotFollow as stop:
         _freeze_inputs(op, Freeze(stop.reason, node.label, stop.detail))
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        # A node that no author thought of, or a mistake in a rule: neither may cost the user the rest of the model.
+        _freeze_inputs(op, Freeze(FreezeReason.RULE_FAILED, node.label, f"{type(error).__name__}: {error}"))
+
+
+def _find_rule(node: Node) -> Rule:
+    rule = rules.find((node.domain, node.op_type, node.since_version))
+    if node.captured:
+        raise CannotFollow(FreezeReason.SUBGRAPH)
+    if rule is None:
+        is_known = any(key[:2] == (node.domain, node.op_type) for key in rules)
+        reason = FreezeReason.UNKNOWN_VERSION if is_known else FreezeReason.UNKNOWN_OPERATOR
+        raise CannotFollow(reason, f"{node.op_type} version {node.since_version}" if is_known else node.op_type)
+    return rule
 
 
 def _freeze_inputs(op: Op, cause: Freeze) -> None:

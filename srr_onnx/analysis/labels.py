@@ -29,7 +29,9 @@ class FreezeReason(enum.Enum):
     SUBGRAPH = "subgraph"
     LAYOUT = "layout"
     SHAPE_IN_USE = "shape_in_use"
+    RULE_FAILED = "rule_failed"
     INEXACT = "inexact"
+    UNPROVEN = "unproven"
     USER = "user"
 
     @property
@@ -50,6 +52,8 @@ _TEXTS = {
     FreezeReason.LAYOUT: "channels that no longer form a rectangle if some go",
     FreezeReason.SHAPE_IN_USE: "the number of channels is itself used in the computation",
     FreezeReason.INEXACT: "pruning is inexact here: use --allow-inexact",
+    FreezeReason.RULE_FAILED: "the rule of this operator failed: please report it",
+    FreezeReason.UNPROVEN: "pruning it failed the proof: please report it",
     FreezeReason.USER: "frozen by request",
 }
 

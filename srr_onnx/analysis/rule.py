@@ -121,7 +121,7 @@ class Op:
             places: The elements that have to be known; all by default. The others hold for the given input shapes only.
 
         Returns:
-            The content; None where the slot is empty or one of the elements depends on a size that the file leaves open.
+            The content; None where the slot is empty or an element depends on a size that the file leaves open.
         """
         name = self.node.input(slot)
         extents = self._state.extents.get(name)
@@ -173,7 +173,7 @@ class Op:
         if self.is_constant(slot):
             self._state.roles[Use(self.node.index, slot), axis] = role
 
-    def freeze(self, labels: Labels | None | Iterable[Labels | None], reason: FreezeReason, detail: str = "") -> None:
+    def freeze(self, labels: Labels | Iterable[Labels | None] | None, reason: FreezeReason, detail: str = "") -> None:
         """Keep channels, with this node as the cause."""
         for part in [labels] if labels is None or isinstance(labels, np.ndarray) else labels:
             if part is not None:

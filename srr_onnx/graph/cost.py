@@ -43,6 +43,21 @@ class Cost:
 
 
 @dataclasses.dataclass(frozen=True)
+class LayerCost:
+    """Cost of one node.
+
+    Attributes:
+        node: The node.
+        macs: Multiply-accumulates of one run.
+        params: Elements of the stored floating-point constants that it is the first to read.
+    """
+
+    node: Node
+    macs: int
+    params: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Factor:
     """One axis whose size multiplies a node's MACs: of an output, or of an input."""
 
@@ -118,3 +133,29 @@ def count_cost(model: Model) -> Cost:
         params=sum(array.size for array in stored),
         size_bytes=sum(array.nbytes for array in stored),
     )
+
+
+def count_layers(model: Model) -> list[LayerCost]:
+    """Count the cost of every node that has one.
+
+    Args:
+        model: Loaded model.
+
+    Returns:
+        In execution order. A constant that several nodes read counts for the first of them, so the sums are those of
+        `count_cost`, but for constants that no node reads.
+    """
+    sizes = {name: model.constants[name].size for name in model.stored if name in model.constants}
+    origins = {name: {name} for name in sizes if is_float(model.constants[name])}
+    layers, counted = [], set[str]()
+    for node in model.nodes:
+        read = set[str]().union(*(origins.get(name, ()) for name in (*node.inputs, *node.captured)))
+        if all(name in model.constants for name in node.outputs if name):  # only passes constants on
+            for name in node.outputs:
+                origins.setdefault(name, read)
+            continue
+        layer = LayerCost(node, count_macs(node, model.shapes), sum(sizes[name] for name in read - counted))
+        counted |= read
+        if layer.macs or layer.params:
+            layers.append(layer)
+    return layers

@@ -191,7 +191,8 @@ def _integers(function: Callable[..., Any]) -> Callable[[Node, list[Array | None
 
 def _divide(a: Array, b: Array) -> Array:
     """Integer division that truncates towards zero, as ONNX defines it."""
-    return (np.sign(a) * np.sign(b) * (np.abs(a) // np.abs(b))).astype(a.dtype)
+    quotient: Array = np.sign(a) * np.sign(b) * (np.abs(a) // np.abs(b))
+    return quotient.astype(a.dtype)
 
 
 _FOLDERS: dict[str, Callable[[Node, list[Array | None]], Array | None]] = {

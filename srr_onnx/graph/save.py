@@ -99,6 +99,8 @@ def check_target(target: Path, force: bool) -> None:
     """
     if target.is_dir():
         raise OutputError(f"{str(target)!r} is a directory: give a file name with -o")
+    if target.exists() and not target.is_file():
+        raise OutputError(f"{str(target)!r} is not a regular file: choose another with -o")
     if not target.parent.is_dir():
         raise OutputError(f"the folder {str(target.parent)!r} does not exist: make it first or choose another with -o")
     if target.exists() and not force:

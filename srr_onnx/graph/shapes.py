@@ -22,7 +22,7 @@ def resolve_inputs(graph: onnx.GraphProto, given: Mapping[str, Sequence[int]]) -
 
     Args:
         graph: The main graph.
-        given: Shapes by input name; override what the file says.
+        given: Shapes by input name; override what the file says. The name "" stands for the only input.
 
     Returns:
         Shape by input name, without inputs that are initializers.
@@ -33,6 +33,13 @@ def resolve_inputs(graph: onnx.GraphProto, given: Mapping[str, Sequence[int]]) -
     """
     initializers = {init.name for init in graph.initializer}
     declared = {value.name: value.type.tensor_type for value in graph.input if value.name not in initializers}
+    if "" in given and "" not in declared:
+        if len(declared) != 1:
+            raise ModelError(
+                f"the model has {len(declared)} inputs ({', '.join(declared)}): say which one the shape is for, "
+                "e.g. --input NAME=1,3,224,224"
+            )
+        given = {next(iter(declared)) if name == "" else name: shape for name, shape in given.items()}
     for name in given:
         if name not in declared:
             raise UnknownNameError("input", name, declared)

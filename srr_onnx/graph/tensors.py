@@ -76,7 +76,8 @@ def read_tensor(name: str, tensor: TensorProto, folder: Path | None) -> np.ndarr
         available = len(tensor.raw_data) // max(np.dtype(dtype).itemsize, 1) if tensor.HasField("raw_data") else None
         if available is not None and available != count:
             raise ModelError(
-                f"tensor {name!r} declares shape {list(tensor.dims)} ({count} elements) but holds {available}: the file is damaged"
+                f"tensor {name!r} declares shape {list(tensor.dims)} ({count} elements) but holds {available}: "
+                "the file is damaged"
             )
         try:
             array = numpy_helper.to_array(tensor)
@@ -149,7 +150,8 @@ def _check_location(name: str, location: str, folder: Path) -> Path:
     real = os.path.realpath(path)
     if not location or os.path.isabs(location) or os.path.commonpath([root, real]) != root:
         raise ModelError(
-            f"tensor {name!r} keeps its data in {location!r}, outside the model's folder: refused, copy the data file beside the model"
+            f"tensor {name!r} keeps its data in {location!r}, outside the model's folder: refused, "
+            "copy the data file beside the model"
         )
     if not os.path.exists(real):
         raise ModelError(f"external data file {location!r} of tensor {name!r} is missing: put it into {str(folder)!r}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,7 +39,12 @@ class Decision:
 
 
 def find_free(
-    groups: Groups, *, freeze: Sequence[str] = (), only: Sequence[str] = (), allow_inexact: bool = False
+    groups: Groups,
+    *,
+    freeze: Sequence[str] = (),
+    only: Sequence[str] = (),
+    allow_inexact: bool = False,
+    unproven: Collection[str] = (),
 ) -> list[Freeze | None]:
     """Find which groups may lose units.
 
@@ -48,6 +53,7 @@ def find_free(
         freeze: Node names, globs of them, or group ids; a frozen node stays as it is, inputs and outputs.
         only: Node names, globs or group ids: no other filters go.
         allow_inexact: Whether groups may go whose pruning is not equal to masking.
+        unproven: Ids of groups whose pruning failed its proof.
 
     Returns:
         Per group None where it may lose units, else why not.
@@ -59,7 +65,9 @@ def find_free(
     chosen = _match(groups, only, "node to prune", by_filters=True)
     found: list[Freeze | None] = []
     for group in groups:
-        if group.id in frozen:
+        if group.id in unproven:
+            found.append(Freeze(FreezeReason.UNPROVEN, group.name))
+        elif group.id in frozen:
             found.append(Freeze(FreezeReason.USER, frozen[group.id]))
         elif only and group.id not in chosen:
             found.append(Freeze(FreezeReason.USER, group.name, "not among --only"))
@@ -97,6 +105,7 @@ def make_plan(
     freeze: Sequence[str] = (),
     only: Sequence[str] = (),
     allow_inexact: bool = False,
+    unproven: Collection[str] = (),
     settings: Mapping[str, Any] | None = None,
 ) -> Decision:
     """Decide which units go.
@@ -111,6 +120,7 @@ def make_plan(
         freeze: Nodes that stay as they are.
         only: Nodes to which pruning is restricted.
         allow_inexact: Whether groups may go whose pruning is not equal to masking.
+        unproven: Ids of groups whose pruning failed its proof: they stay.
         settings: Settings of the criterion, to be recorded in the plan.
 
     Returns:
@@ -121,7 +131,7 @@ def make_plan(
         PlanError: The budget cannot be met; says how much can go and what stands in the way.
         UnknownNameError: A name matches nothing.
     """
-    causes = find_free(groups, freeze=freeze, only=only, allow_inexact=allow_inexact)
+    causes = find_free(groups, freeze=freeze, only=only, allow_inexact=allow_inexact, unproven=unproven)
     is_free = [cause is None for cause in causes]
     check_prunable(model, groups, causes)
     cap = max_group_ratio

@@ -78,9 +78,8 @@ def split(op: Op) -> None:
         if not name:
             raise CannotFollow(FreezeReason.UNKNOWN_SHAPE, "a part is left out")
         size = op.out_shape(slot)[axis]
-        part = list(x)
-        if x[axis] is not None:
-            part[axis] = x[axis][start : start + size]
+        labels = x[axis]
+        part = [*x[:axis], None if labels is None else labels[start : start + size], *x[axis + 1 :]]
         start += size
         op.out(part, slot)
 

@@ -1,0 +1,136 @@
+"""The program `srr-onnx`: which commands there are, and how an error becomes one line and an exit code.
+
+A command's module is imported when the command is called, so that `srr-onnx --help` loads no numerical library.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import click
+
+import srr_onnx
+from srr_onnx.errors import SrrError
+
+# Command: its module, and what the list of commands says of it.
+COMMANDS = {
+    "inspect": ("srr_onnx.cli.inspect", "Show what a model costs, what can be pruned, and what not and why."),
+    "score": ("srr_onnx.cli.score", "Show how redundant each group of channels is."),
+    "prune": ("srr_onnx.cli.prune", "Make a model smaller and prove the result."),
+    "apply": ("srr_onnx.cli.apply", "Replay a plan that `prune` has written."),
+    "demo": ("srr_onnx.cli.demo", "Prune the bundled model; measure accuracy and latency before and after."),
+}
+
+EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+TRACEBACK_VARIABLE = "SRR_ONNX_TRACEBACK"
+
+
+class Program(click.Group):
+    """A group that imports a command when it is called, and the only place where errors are translated."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Name the commands in the order in which they are used."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command; its module has a function of its name."""
+        if cmd_name not in COMMANDS:
+            return None
+        command = getattr(importlib.import_module(COMMANDS[cmd_name][0]), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any) -> NoReturn:
+        """Run, and leave with an exit code."""
+        sys.exit(self._run(args, prog_name or "srr-onnx", {**extra, "standalone_mode": False}))
+
+    def _run(self, args: Sequence[str] | None, prog_name: str, extra: dict[str, Any]) -> int:
+        try:
+            result = super().main(args, prog_name, **extra)
+            sys.stdout.flush()
+        except SrrError as error:
+            return _fail(str(error), error.exit_code, error)
+        except click.UsageError as error:
+            hint = f" (see `{error.ctx.command_path} --help`)" if error.ctx else ""
+            return _fail(error.format_message() + hint, EXIT_USAGE, error)
+        except click.ClickException as error:
+            return _fail(error.format_message(), error.exit_code, error)
+        except (click.Abort, KeyboardInterrupt) as error:
+            return _fail("interrupted: nothing was written by halves", EXIT_INTERRUPTED, error, label="")
+        except MemoryError as error:
+            return _fail("out of memory: the model is too large for this machine", EXIT_ERROR, error)
+        except BrokenPipeError:
+            _drop_output()
+            return EXIT_ERROR
+        except OSError as error:
+            _drop_output()
+            where = f"{error.filename!r}" if error.filename is not None else "the output"
+            return _fail(f"{where}: {error.strerror or error}", EXIT_ERROR, error)
+        except Exception as error:
+            name = type(error).__name__
+            text = f"{name}: {error} (please report this; {TRACEBACK_VARIABLE}=1 shows where it happened)"
+            return _fail(text, EXIT_ERROR, error, label="internal error: ")
+        return result if isinstance(result, int) else 0
+
+
+def _fail(message: str, exit_code: int, error: BaseException, label: str = "error: ") -> int:
+    """Print one line; names in it come from files, so nothing in them may reach the terminal as a command."""
+    if os.environ.get(TRACEBACK_VARIABLE):
+        traceback.print_exception(error)
+    line = " ".join(message.splitlines())
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+    try:
+        click.echo(label + shown, err=True)
+    except OSError as problem:  # the reader of stderr has gone, or its disk is full: the exit code is left
+        if problem.errno not in (errno.EPIPE, errno.ENOSPC):
+            raise
+    return exit_code
+
+
+def _drop_output() -> None:
+    """Send what is still buffered for stdout nowhere, or Python complains about it at exit."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, ValueError):  # stdout is no file, e.g. in tests
+        return
+
+
+def _stop(signal_number: int, frame: object) -> NoReturn:
+    """Leave through all `finally` blocks, so that temporary files are removed."""
+    sys.exit(128 + signal_number)
+
+
+@click.group(cls=Program, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(srr_onnx.__version__, package_name="srr-onnx", prog_name="srr-onnx")
+@click.pass_context
+def program(ctx: click.Context) -> None:
+    """Prune exported CNNs in ONNX form by structural redundancy, and prove the result.
+
+    \b
+    srr-onnx inspect model.onnx               what can go
+    srr-onnx prune model.onnx --flops 44%     writes model.pruned.onnx
+    """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+def main() -> NoReturn:
+    """Entry point of the command `srr-onnx`."""
+    signal.signal(signal.SIGTERM, _stop)
+    program.main()
+
+
+if __name__ == "__main__":
+    main()

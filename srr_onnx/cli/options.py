@@ -1,0 +1,172 @@
+"""Options that several commands share, and the kinds of value that they take."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+
+from srr_onnx.errors import SrrError
+from srr_onnx.planning.budget import parse_share
+from srr_onnx.scoring.criterion import ScoreOptions
+from srr_onnx.scoring.options import FilterChoice, NodeRemoval, SrrOptions
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+
+def read_share(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    """Read a share such as 0.44 or 44%; the largest share of a group may be 1."""
+    if value is None:
+        return None
+    try:
+        return parse_share(value, is_closed=param.name == "max_group_ratio")
+    except SrrError as error:
+        raise click.BadParameter(str(error), ctx, param) from None
+
+
+def _read_gamma(ctx: click.Context, param: click.Parameter, value: str) -> str | float:
+    if value in ("auto", "paper"):
+        return value
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not (math.isfinite(number) and number >= 0):
+        raise click.BadParameter(f"{value!r} is neither auto nor paper nor a number of at least 0", ctx, param)
+    return number
+
+
+def _read_shapes(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> dict[str, list[int]]:
+    """Read NAME=1,3,224,224, or the sizes alone; the name "" stands for the only input."""
+    found: dict[str, list[int]] = {}
+    for value in values:
+        name, _, sizes = value.rpartition("=")
+        try:
+            shape = [int(size) for size in sizes.split(",")]
+        except ValueError:
+            shape = []
+        if not shape or min(shape) < 1:
+            raise click.BadParameter(f"{value!r} is no shape: give NAME=1,3,224,224 or the sizes alone", ctx, param)
+        if name in found:
+            raise click.BadParameter(f"two shapes for input {name!r}", ctx, param)
+        found[name] = shape
+    return found
+
+
+def combine(*decorators: Decorator) -> Decorator:
+    """Make one decorator of several, so that their options are listed in this order."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return decorate
+
+
+def _import_modules(ctx: click.Context, param: click.Parameter, modules: Sequence[str]) -> None:
+    """Import modules that register criteria; those in the current folder are found too."""
+    if modules and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            hint = f"; give the module's name, {Path(module).stem}" if module.endswith(".py") else ""
+            what = f"there is no module {error.name!r} on the Python path or in this folder"
+            raise click.BadParameter(f"{module!r} cannot be imported: {what}{hint}", ctx, param) from error
+        except Exception as error:  # whatever the user's module does wrong
+            text = f"{module!r} cannot be imported: {type(error).__name__}: {error}"
+            raise click.BadParameter(text, ctx, param) from error
+
+
+model_argument = click.argument("model", type=click.Path(path_type=Path))
+output_option = click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="File to write.  [default: MODEL.pruned.onnx beside the model]",
+)
+input_option = click.option(
+    "--input",
+    "inputs",
+    multiple=True,
+    callback=_read_shapes,
+    metavar="[NAME=]SIZES",
+    help="Shape of an input with dynamic axes, e.g. image=1,3,224,224. The file that is written keeps them dynamic.",
+)
+format_option = click.option(
+    "--format",
+    "output_format",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="Form of the result on stdout.",
+)
+allow_inexact_option = click.option(
+    "--allow-inexact",
+    is_flag=True,
+    help="Prune channels that are normalized over too (LayerNorm, Softmax ...); not provable then.",
+)
+verify_option = click.option("--no-verify", is_flag=True, help="Write without the proof.")
+criterion_options = combine(
+    click.option(
+        "--criterion", default="srr", show_default=True, help="srr, l1, l2, fpgm, bn_scale, random, or your own."
+    ),
+    click.option(
+        "--import",
+        "modules",
+        multiple=True,
+        metavar="MODULE",
+        expose_value=False,
+        callback=_import_modules,
+        help="Python module to import first: it may register criteria. May be repeated.",
+    ),
+    click.option(
+        "--gamma",
+        callback=_read_gamma,
+        default="auto",
+        show_default=True,
+        metavar="auto|paper|NUMBER",
+        help="srr: filters closer than this are neighbors. paper: the paper's form in everything.",
+    ),
+    click.option(
+        "--node-removal",
+        type=click.Choice(get_args(NodeRemoval)),
+        help="srr: which node of a graph goes next.  [default: highest_degree; with --gamma paper: smallest_l1]",
+    ),
+    click.option(
+        "--filter-choice",
+        type=click.Choice(get_args(FilterChoice)),
+        help="srr: which filters go.  [default: removed_nodes; with --gamma paper: l1]",
+    ),
+    click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="For everything random."),
+)
+
+
+def make_score_options(
+    gamma: Any, node_removal: NodeRemoval | None, filter_choice: FilterChoice | None, seed: int
+) -> ScoreOptions:
+    """Put the options of `criterion_options` together."""
+    preset = SrrOptions.paper() if gamma == "paper" else SrrOptions.auto()
+    srr = SrrOptions(
+        gamma=gamma,
+        normalize=preset.normalize,
+        node_removal=node_removal or preset.node_removal,
+        filter_choice=filter_choice or preset.filter_choice,
+    )
+    return ScoreOptions(seed=seed, srr=srr)
+
+
+def default_output(model: Path) -> Path:
+    """The file that is written where none is named: model.onnx becomes model.pruned.onnx."""
+    stem = model.name[: -len(".onnx")] if model.name.endswith(".onnx") else model.name
+    return model.with_name(f"{stem}.pruned.onnx")

@@ -1,0 +1,53 @@
+"""A progress display on stderr, for people who watch."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+from collections.abc import Callable, Iterator
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+OnStage = Callable[[str, int, int], None]
+
+_PATIENCE = 0.5  # seconds before anything is shown: what ends sooner needs no display
+_TEXTS = {
+    "load": "reading the model",
+    "analyze": "finding channel groups",
+    "score": "scoring",
+    "plan": "planning",
+    "rewrite": "rewriting",
+    "verify": "proving: pruned = masked",
+    "save": "writing",
+    "measure": "measuring",
+}
+
+
+@contextlib.contextmanager
+def show_progress() -> Iterator[OnStage]:
+    """Show the stage that is told, while the block runs; nothing if stderr is no terminal.
+
+    Yields:
+        A function that takes the stage, the steps done and the steps in all.
+    """
+    if not sys.stderr.isatty():
+        yield lambda stage, done, steps: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    progress = Progress(*columns, console=Console(stderr=True), transient=True)
+    task = progress.add_task(_TEXTS["load"], total=None)
+
+    def tell(stage: str, done: int, steps: int) -> None:
+        progress.update(task, description=_TEXTS.get(stage, stage), completed=done, total=steps if steps > 1 else None)
+
+    timer = threading.Timer(_PATIENCE, progress.start)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield tell
+    finally:
+        timer.cancel()
+        timer.join()
+        progress.stop()

@@ -1,0 +1,94 @@
+"""Tables on stdout, and numbers in words that people read.
+
+Results go to stdout whole: a table that is piped is as wide as it needs to be. Names come from files, so nothing in
+them is taken as markup.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+_UNITS = ("", " k", " M", " G", " T")
+_PIPED_WIDTH = 10_000
+
+
+def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str = "", left: int = 1) -> None:
+    """Print a table to stdout.
+
+    Args:
+        columns: Headings.
+        rows: Cells.
+        title: Line above.
+        left: So many columns are aligned to the left, the rest to the right.
+    """
+    is_terminal = sys.stdout.isatty()
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for number, heading in enumerate(columns):
+        table.add_column(
+            Text(heading, style="bold"),
+            justify="left" if number < left else "right",
+            overflow="fold",
+            no_wrap=not is_terminal or number >= left,
+        )
+    for row in rows:
+        table.add_row(*(Text(printable(cell)) for cell in row))
+    console = Console(file=sys.stdout, width=None if is_terminal else _PIPED_WIDTH, highlight=False, emoji=False)
+    if title:
+        show_line(title)
+    with console.capture() as capture:
+        console.print(table)
+    lines = capture.get().splitlines()
+    click.echo("\n".join(line.rstrip() for line in lines))
+
+
+def show_line(text: str = "") -> None:
+    """Print a line to stdout."""
+    click.echo(printable(text))
+
+
+def show_json(facts: Mapping[str, Any]) -> None:
+    """Print facts to stdout for machines."""
+    click.echo(json.dumps(facts, indent=1))
+
+
+def note(text: str) -> None:
+    """Print a line to stderr."""
+    click.echo(printable(text), err=True)
+
+
+def printable(text: str) -> str:
+    """Names come from files: nothing in them may reach the terminal as a command."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def quantity(number: float, unit: str = "") -> str:
+    """A number with three or four digits: 1.82 G, 11.7 M, 980."""
+    power = 0
+    while abs(number) >= 1000 and power < len(_UNITS) - 1:
+        number, power = number / 1000, power + 1
+    digits = 0 if not power or abs(number) >= 100 else 1 if abs(number) >= 10 else 2
+    text = f"{number:.{digits}f}{_UNITS[power]}"
+    return f"{text}{unit}" if power and unit else f"{text} {unit}".rstrip()
+
+
+def percent(share: float) -> str:
+    """A share as a percentage."""
+    return f"{share:.1%}".replace("%", " %")
+
+
+def removed(before: float, after: float) -> str:
+    """What share is gone, as a signed percentage."""
+    return percent(after / before - 1) if before else "-"
+
+
+def shape(sizes: Sequence[int]) -> str:
+    """A shape: 1x3x224x224."""
+    return "x".join(str(size) for size in sizes) or "scalar"
