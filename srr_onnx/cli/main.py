@@ -11,12 +11,12 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import click
 
 import srr_onnx
+from srr_onnx.cli.wording import printable
 from srr_onnx.errors import SrrError
 
 # Command: its module, and what the list of commands says of it.
@@ -52,13 +52,13 @@ class Program(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
-    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any) -> NoReturn:
+    def main(self, *args: Any, **extra: Any) -> Any:
         """Run, and leave with an exit code."""
-        sys.exit(self._run(args, prog_name or "srr-onnx", {**extra, "standalone_mode": False}))
+        sys.exit(self._run(*args, **{"prog_name": "srr-onnx", **extra, "standalone_mode": False}))
 
-    def _run(self, args: Sequence[str] | None, prog_name: str, extra: dict[str, Any]) -> int:
+    def _run(self, *args: Any, **extra: Any) -> int:
         try:
-            result = super().main(args, prog_name, **extra)
+            result = super().main(*args, **extra)
             sys.stdout.flush()
         except SrrError as error:
             return _fail(str(error), error.exit_code, error)
@@ -76,7 +76,7 @@ class Program(click.Group):
             return EXIT_ERROR
         except OSError as error:
             _drop_output()
-            where = f"{error.filename!r}" if error.filename is not None else "the output"
+            where = repr(str(error.filename)) if error.filename is not None else "the result cannot be printed"
             return _fail(f"{where}: {error.strerror or error}", EXIT_ERROR, error)
         except Exception as error:
             name = type(error).__name__
@@ -86,13 +86,11 @@ class Program(click.Group):
 
 
 def _fail(message: str, exit_code: int, error: BaseException, label: str = "error: ") -> int:
-    """Print one line; names in it come from files, so nothing in them may reach the terminal as a command."""
+    """Print one line to stderr."""
     if os.environ.get(TRACEBACK_VARIABLE):
         traceback.print_exception(error)
-    line = " ".join(message.splitlines())
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
     try:
-        click.echo(label + shown, err=True)
+        click.echo(label + printable(" ".join(message.splitlines())), err=True)
     except OSError as problem:  # the reader of stderr has gone, or its disk is full: the exit code is left
         if problem.errno not in (errno.EPIPE, errno.ENOSPC):
             raise
@@ -116,7 +114,7 @@ def _stop(signal_number: int, frame: object) -> NoReturn:
 @click.version_option(srr_onnx.__version__, package_name="srr-onnx", prog_name="srr-onnx")
 @click.pass_context
 def program(ctx: click.Context) -> None:
-    """Prune exported CNNs in ONNX form by structural redundancy, and prove the result.
+    r"""Prune exported CNNs in ONNX form by structural redundancy, and prove the result.
 
     \b
     srr-onnx inspect model.onnx               what can go
@@ -126,9 +124,12 @@ def program(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-def main() -> NoReturn:
+def main() -> None:
     """Entry point of the command `srr-onnx`."""
     signal.signal(signal.SIGTERM, _stop)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the shell
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 open until the end
     program.main()
 
 

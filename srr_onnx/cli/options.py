@@ -20,7 +20,6 @@ from srr_onnx.scoring.options import FilterChoice, NodeRemoval, SrrOptions
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
-
 def read_share(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
     """Read a share such as 0.44 or 44%; the largest share of a group may be 1."""
     if value is None:

@@ -1,4 +1,4 @@
-"""Tables on stdout, and numbers in words that people read.
+"""What commands print: tables, lines and JSON on stdout, notes on stderr.
 
 Results go to stdout whole: a table that is piped is as wide as it needs to be. Names come from files, so nothing in
 them is taken as markup.
@@ -16,7 +16,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-_UNITS = ("", " k", " M", " G", " T")
+from srr_onnx.cli.wording import printable
+
 _PIPED_WIDTH = 10_000
 
 
@@ -62,33 +63,3 @@ def show_json(facts: Mapping[str, Any]) -> None:
 def note(text: str) -> None:
     """Print a line to stderr."""
     click.echo(printable(text), err=True)
-
-
-def printable(text: str) -> str:
-    """Names come from files: nothing in them may reach the terminal as a command."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def quantity(number: float, unit: str = "") -> str:
-    """A number with three or four digits: 1.82 G, 11.7 M, 980."""
-    power = 0
-    while abs(number) >= 1000 and power < len(_UNITS) - 1:
-        number, power = number / 1000, power + 1
-    digits = 0 if not power or abs(number) >= 100 else 1 if abs(number) >= 10 else 2
-    text = f"{number:.{digits}f}{_UNITS[power]}"
-    return f"{text}{unit}" if power and unit else f"{text} {unit}".rstrip()
-
-
-def percent(share: float) -> str:
-    """A share as a percentage."""
-    return f"{share:.1%}".replace("%", " %")
-
-
-def removed(before: float, after: float) -> str:
-    """What share is gone, as a signed percentage."""
-    return percent(after / before - 1) if before else "-"
-
-
-def shape(sizes: Sequence[int]) -> str:
-    """A shape: 1x3x224x224."""
-    return "x".join(str(size) for size in sizes) or "scalar"

@@ -2,7 +2,8 @@
 
 Exporters put weights behind Identity, Cast or Transpose and compute shapes from Shape, Gather and
 Concat. Their results are constants at the given input shapes, and later stages read them as such.
-Only data movement on any tensor and arithmetic on small integers is folded.
+Data movement on any tensor and arithmetic on small integers is folded here; `fold_with_reference` does the rest, for
+constants only.
 """
 
 from __future__ import annotations
@@ -12,14 +13,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import onnx
 from onnx import helper
 
 from srr_onnx.graph.model import Node, Shape
 
 Array = np.ndarray[Any, Any]
 
-# Float arithmetic is left to the runtime: folding it here could round differently.
 _MAX_ARITHMETIC = 4096
+# Not deterministic, or to be followed as they are: a quantized weight stays quantized.
+_NOT_FOLDED = frozenset({"Bernoulli", "DequantizeLinear", "DynamicQuantizeLinear", "Multinomial", "QuantizeLinear"})
 
 
 def fold_constants(
@@ -28,6 +31,7 @@ def fold_constants(
     shapes: dict[str, Shape],
     dtypes: dict[str, np.dtype[Any]],
     infer: Callable[[Node, Mapping[str, Array]], None] | None = None,
+    compute: Callable[[Node, Mapping[str, Array]], dict[str, Array]] | None = None,
 ) -> tuple[dict[str, Array], dict[str, Array]]:
     """Evaluate every node whose inputs are constants, as far as this module knows the operator.
 
@@ -37,6 +41,8 @@ def fold_constants(
         shapes: Static shapes by value name; shapes of folded values are added.
         dtypes: Element types by value name; those of folded values are added.
         infer: Called for a node whose output shape is not known, with the values known so far; may add to `shapes`.
+        compute: Called for a node with constant inputs that this module does not know (weights that are standardized
+            in the graph, say); gives its outputs by name.
 
     Returns:
         The constants (stored ones and what follows from them), and apart from them the values that follow from the
@@ -47,26 +53,66 @@ def fold_constants(
     for node in nodes:
         if infer is not None and any(name and name not in shapes for name in node.outputs):
             infer(node, known)
-        if node.domain or node.captured or len([o for o in node.outputs if o]) != 1 or node.outputs[0] in known:
+        if node.captured or all(name in known for name in node.outputs if name):
             continue
-        if node.op_type == "Shape":
-            value = _shape_of(node, shapes)
-        elif node.op_type == "CastLike" and node.inputs[0] in known and node.inputs[1] in dtypes:
-            value = known[node.inputs[0]].astype(dtypes[node.inputs[1]])
-        elif node.op_type in _FOLDERS and all(name in known for name in node.inputs if name):
-            value = _evaluate(node, [known[name] if name else None for name in node.inputs])
-        else:
-            continue
-        if value is None:
-            continue
-        value = np.asarray(value)
-        value.flags.writeable = False
-        name = node.outputs[0]
+        made = _fold(node, known, constants, shapes, dtypes, compute)
         measures = node.op_type == "Shape" and node.inputs[0] not in constants
         is_live = measures or any(source in shape_values for source in node.inputs)
-        (shape_values if is_live else constants)[name] = value
-        shapes[name], dtypes[name] = value.shape, value.dtype
+        for name, value in made.items():
+            value = np.asarray(value)
+            value.flags.writeable = False
+            (shape_values if is_live else constants)[name] = value
+            shapes[name], dtypes[name] = value.shape, value.dtype
     return constants, shape_values
+
+
+def _fold(
+    node: Node,
+    known: Mapping[str, Array],
+    constants: Mapping[str, Array],
+    shapes: Mapping[str, Shape],
+    dtypes: Mapping[str, np.dtype[Any]],
+    compute: Callable[[Node, Mapping[str, Array]], dict[str, Array]] | None,
+) -> dict[str, Array]:
+    """Outputs of a node that can be evaluated, by name; empty where it cannot."""
+    value: Array | None = None
+    if node.op_type == "Shape" and not node.domain:
+        value = _shape_of(node, shapes)
+    elif node.op_type == "CastLike" and node.inputs[0] in known and node.inputs[1] in dtypes:
+        value = known[node.inputs[0]].astype(dtypes[node.inputs[1]])
+    elif node.op_type in _FOLDERS and not node.domain and all(name in known for name in node.inputs if name):
+        value = _evaluate(node, [known[name] if name else None for name in node.inputs])
+    if value is not None:
+        return {node.outputs[0]: value}
+    if compute is not None and node.inputs and all(name in constants for name in node.inputs if name):
+        return compute(node, constants)
+    return {}
+
+
+def fold_with_reference(
+    message: onnx.NodeProto, opsets: Sequence[onnx.OperatorSetIdProto]
+) -> Callable[..., Any] | None:
+    """Find an evaluator for a node with constant inputs: ONNX's own reference implementation.
+
+    Args:
+        message: The node.
+        opsets: Operator sets of the model.
+
+    Returns:
+        A function from input arrays to a list of outputs; None where the operator must not be folded.
+    """
+    if message.op_type in _NOT_FOLDED or message.op_type.startswith("Random") or message.domain not in ("", "ai.onnx"):
+        return None
+    if any(attribute.HasField("g") or attribute.graphs for attribute in message.attribute):
+        return None
+    from onnx.reference import ReferenceEvaluator  # a heavy import that few models need
+
+    graph = onnx.GraphProto(name="constant", node=[message])
+    graph.input.extend(onnx.ValueInfoProto(name=name) for name in dict.fromkeys(message.input) if name)
+    graph.output.extend(onnx.ValueInfoProto(name=name) for name in message.output if name)
+    model = onnx.ModelProto(ir_version=10, graph=graph, opset_import=list(opsets))
+    evaluator = ReferenceEvaluator(model)
+    return lambda feeds: evaluator.run(None, feeds)
 
 
 def _shape_of(node: Node, shapes: Mapping[str, Shape]) -> Array | None:

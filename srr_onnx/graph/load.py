@@ -21,7 +21,7 @@ import onnx_graphsurgeon as gs
 from google.protobuf.message import DecodeError
 
 from srr_onnx.errors import ModelError
-from srr_onnx.graph.folding import fold_constants
+from srr_onnx.graph.folding import fold_constants, fold_with_reference
 from srr_onnx.graph.model import Model, Node, Shape
 from srr_onnx.graph.shapes import infer_node, infer_shapes, resolve_inputs
 from srr_onnx.graph.tensors import detach_payload, is_large, read_tensor, stored_tensors
@@ -118,7 +118,15 @@ def assemble_model(
             if dtype is not None:
                 dtypes[name] = dtype
 
-    constants, shape_values = fold_constants(nodes, stored, shapes, dtypes, infer)
+    def compute(node: Node, known: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, np.ndarray[Any, Any]]:
+        try:
+            evaluate = fold_with_reference(proto.graph.node[node.index], proto.opset_import)
+            outputs = [] if evaluate is None else evaluate({name: known[name] for name in node.inputs if name})
+        except Exception:  # the reference implementation raises many kinds; then the runtime computes it
+            outputs = []
+        return dict(zip((name for name in node.outputs if name), outputs, strict=False))
+
+    constants, shape_values = fold_constants(nodes, stored, shapes, dtypes, infer, compute)
     return Model(
         proto=proto,
         nodes=nodes,

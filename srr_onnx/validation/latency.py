@@ -8,11 +8,12 @@ from __future__ import annotations
 import dataclasses
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from srr_onnx.errors import DataError
 from srr_onnx.targets.onnxruntime import Session
 
 Array = np.ndarray[Any, Any]
@@ -40,29 +41,32 @@ class Latency:
 
 
 def measure_latency(
-    sessions: Mapping[str, Session], feeds: Mapping[str, Array], rounds: int = 50, warm_up: int = 5
-) -> dict[str, Latency]:
+    sessions: Sequence[Session], feeds: Mapping[str, Array], rounds: int = 50, warm_up: int = 5
+) -> list[Latency]:
     """Time models in turns.
 
     Args:
-        sessions: The models, by name; all take the same inputs.
+        sessions: The models; all take the same inputs.
         feeds: One array per input.
         rounds: Measured runs of every model.
         warm_up: Runs of every model before, not measured.
 
     Returns:
-        Latency by name.
+        Latencies in the order of the models.
 
     Raises:
+        DataError: There is nothing to measure.
         ModelError: A model cannot run on the inputs.
     """
-    seconds: dict[str, list[float]] = {name: [] for name in sessions}
-    names = list(sessions)
+    if rounds < 1:
+        raise DataError(f"rounds (={rounds}) must be at least 1")
+    seconds: list[list[float]] = [[] for _ in sessions]
+    numbers = range(len(sessions))
     for turn in range(-warm_up, rounds):
-        for name in names if turn % 2 else reversed(names):
+        for number in numbers if turn % 2 else reversed(numbers):  # who comes first finds colder caches
             start = time.perf_counter()
-            sessions[name].run(feeds)
+            sessions[number].run(feeds)
             duration = time.perf_counter() - start
             if turn >= 0:
-                seconds[name].append(duration)
-    return {name: Latency(tuple(values)) for name, values in seconds.items()}
+                seconds[number].append(duration)
+    return [Latency(tuple(times)) for times in seconds]

@@ -15,9 +15,12 @@ from srr_onnx.analysis.rule import Change, Op, channel_rule
 
 @channel_rule("BatchNormalization", since=(7, 9, 14, 15))
 def batch_normalization(op: Op) -> None:
-    """Four vectors, one element per channel. In training mode further outputs have the same channels."""
+    """Four vectors, one element per channel. In training mode statistics are taken over all other axes."""
     x = op.axes(0)
     channels = x[1]
+    if op.attribute("training_mode", 0):
+        for labels in [x[0], *x[2:]]:
+            op.inexact(labels)
     for slot, role in ((1, Role.SCALE), (2, Role.SHIFT), (3, Role.MEAN), (4, Role.VARIANCE)):
         op.unify(channels, op.axes(slot)[0])
         op.role(slot, 0, role)

@@ -1,0 +1,119 @@
+"""What `prune` and `apply` say of their result: facts for machines, and the table made of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from srr_onnx.cli.tables import show_line, show_table
+from srr_onnx.cli.wording import percent, quantity, removed, shape
+from srr_onnx.graph.cost import CONVENTION
+from srr_onnx.graph.model import Model
+from srr_onnx.planning.plan import Plan
+
+Facts = dict[str, Any]
+
+
+def collect_facts(command: str, original: Model, plan: Plan, output: Path | None, plan_path: Path | None) -> Facts:
+    """Put a result into its JSON form.
+
+    Args:
+        command: "prune" or "apply".
+        original: The model that was pruned.
+        plan: Its plan, with the proof if there was one.
+        output: File written, None after a dry run.
+        plan_path: Plan written.
+
+    Returns:
+        The facts; `docs/commands.md` describes them.
+    """
+    narrowest = min(plan.groups, key=lambda group: (len(group.keep), len(group.keep) / group.units), default=None)
+    return {
+        "schema": f"srr-onnx/{command}/1",
+        "output": None if output is None else str(output),
+        "plan": None if plan_path is None else str(plan_path),
+        "inputs": {name: list(sizes) for name, sizes in plan.inputs.items()},
+        "criterion": dict(plan.criterion),
+        "budget": dict(plan.budget),
+        "convention": CONVENTION,
+        "cost": {"before": plan.before.to_json(), "after": plan.after.to_json()},
+        "removed": {"macs": plan.macs_removed, "params": plan.params_removed},
+        "file_bytes": {"before": original.size_bytes, "after": None if output is None else file_bytes(output)},
+        "groups": {
+            "pruned": len(plan.groups),
+            "units_removed": sum(group.units - len(group.keep) for group in plan.groups),
+            "inexact": sum(not group.exact for group in plan.groups),
+            "narrowest": narrowest and {"id": narrowest.id, "units": narrowest.units, "kept": len(narrowest.keep)},
+        },
+        "proof": dict(plan.proof) or None,
+    }
+
+
+def file_bytes(path: Path) -> int:
+    """Size of a model's file with the data file that a large one has beside it."""
+    data = path.with_name(path.name + ".data")
+    return path.stat().st_size + (data.stat().st_size if data.exists() else 0)
+
+
+def show_facts(facts: Facts) -> None:
+    """Print the table."""
+    before, after, size = facts["cost"]["before"], facts["cost"]["after"], facts["file_bytes"]
+    rows = [
+        ("MACs", quantity(before["macs"]), quantity(after["macs"]), removed(before["macs"], after["macs"])),
+        (
+            "parameters",
+            quantity(before["params"]),
+            quantity(after["params"]),
+            removed(before["params"], after["params"]),
+        ),
+    ]
+    if size["after"] is None:
+        sizes, label = (before["bytes"], after["bytes"]), "weights"
+    else:
+        sizes, label = (size["before"], size["after"]), "file size"
+    rows.append((label, quantity(sizes[0], "B"), quantity(sizes[1], "B"), removed(*sizes)))
+    show_table(("", "before", "after", "change"), rows)
+    show_line()
+    lines = [("inputs", ", ".join(f"{name} {shape(sizes)}" for name, sizes in facts["inputs"].items()))]
+    lines.append(("groups", _groups_text(facts)))
+    lines.append(("proof", proof_text(facts)))
+    if facts["output"] is not None:
+        lines.append(("written", ", ".join(name for name in (facts["output"], facts["plan"]) if name)))
+    lines.append(("counted", facts["convention"]))
+    for label, text in lines:
+        show_line(f"{label:<9}{text}")
+
+
+def _groups_text(facts: Facts) -> str:
+    groups, budget = facts["groups"], facts["budget"]
+    narrowest = groups["narrowest"]
+    if narrowest is None:
+        return "none pruned"
+    text = (
+        f"{groups['pruned']} pruned, {groups['units_removed']} units gone; "
+        f"the narrowest, {narrowest['id']}, keeps {narrowest['kept']} of {narrowest['units']}"
+    )
+    used, asked = budget.get("cap_used", 0), budget.get("max_group_ratio", 0)
+    if budget.get("kind") != "ratio" and used > asked:
+        text += f"; the budget needed up to {percent(used)} of a group, more than the {percent(asked)} allowed at first"
+    return text
+
+
+def proof_text(facts: Facts) -> str:
+    """One line on what was proven; it does not whisper where nothing was."""
+    proof = facts["proof"]
+    if proof is None:
+        return (
+            "NONE: dry run, nothing written"
+            if facts["output"] is None
+            else "NONE: --no-verify, not compared with the original"
+        )
+    if not proof["is_exact"]:
+        return (
+            f"SHAPES ONLY: {facts['groups']['inexact']} inexact groups were pruned (--allow-inexact), so the outputs "
+            "cannot equal the masked original's; the model runs"
+        )
+    return (
+        f"pruned = masked original in onnxruntime: relative error {proof['relative_error']:.1e} "
+        f"(allowed {proof['tolerance']:.0e}), {proof['masks']} masks"
+    )

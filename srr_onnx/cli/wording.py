@@ -1,0 +1,42 @@
+"""Numbers and names in the form that people read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+_UNITS = ("", " k", " M", " G", " T")
+
+
+def printable(text: str) -> str:
+    """Names come from files: nothing in them may reach the terminal as a command."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def quantity(number: float, unit: str = "") -> str:
+    """A number with three or four digits: 1.82 G, 11.7 M, 980."""
+    power = 0
+    while abs(number) >= 1000 and power < len(_UNITS) - 1:
+        number, power = number / 1000, power + 1
+    digits = 0 if not power or abs(number) >= 100 else 1 if abs(number) >= 10 else 2
+    text = f"{number:.{digits}f}{_UNITS[power]}"
+    return f"{text}{unit}" if power and unit else f"{text} {unit}".rstrip()
+
+
+def percent(share: float) -> str:
+    """A share as a percentage."""
+    return f"{share:.1%}".replace("%", " %")
+
+
+def removed(before: float, after: float) -> str:
+    """What share is gone, as a signed percentage."""
+    return percent(after / before - 1) if before else "-"
+
+
+def shape(sizes: Sequence[int]) -> str:
+    """A shape: 1x3x224x224."""
+    return "x".join(str(size) for size in sizes) or "scalar"
+
+
+def milliseconds(seconds: float) -> str:
+    """A duration."""
+    return f"{seconds * 1e3:.2f} ms"
