@@ -38,7 +38,7 @@ class Rearrangement:
 
 
 def find_rearrangements(model: Model) -> dict[int, Rearrangement]:
-    """Find the chains Reshape, Transpose, Reshape that permute one axis and do nothing else.
+    """Find chains from a Reshape over a Transpose to a Reshape that permute one axis and do nothing else.
 
     Args:
         model: Loaded model.
@@ -48,37 +48,54 @@ def find_rearrangements(model: Model) -> dict[int, Rearrangement]:
     """
     found = {}
     for node in model.nodes:
-        if node.op_type != "Transpose" or node.domain:
+        if not _moves(node, "Reshape"):
             continue
-        before = model.producers.get(node.inputs[0])
-        readers = model.consumers.get(node.outputs[0], ())
-        if before is None or before.op_type != "Reshape" or len(readers) != 1 or readers[0].op_type != "Reshape":
-            continue
-        after = readers[0]
-        if after.inputs[0] != node.outputs[0] or len(model.consumers[before.outputs[0]]) != 1:
-            continue
-        if {before.outputs[0], node.outputs[0]} & set(model.outputs):
-            continue
-        permutation = _permutation(model, before, node, after)
-        if permutation is not None:
-            axis, indices = permutation
-            source = before.inputs[0]
-            found[after.index] = Rearrangement(source, model.shapes[source], axis, indices, (before.index, node.index))
+        chain = _chain_to(model, node)
+        for start, first in enumerate(chain[:-1]):
+            permutation = _permutation(model, chain[start:]) if _moves(first, "Reshape") else None
+            if permutation is not None:
+                axis, indices = permutation
+                inner = tuple(part.index for part in chain[start:-1])
+                found[node.index] = Rearrangement(first.inputs[0], model.shapes[first.inputs[0]], axis, indices, inner)
+                break
     return found
 
 
-def _permutation(model: Model, before: Node, transpose: Node, after: Node) -> tuple[int, np.ndarray] | None:
-    names = (before.inputs[0], before.outputs[0], transpose.outputs[0], after.outputs[0])
-    if not all(name in model.shapes for name in names):
+def _moves(node: Node, *op_types: str) -> bool:
+    return node.op_type in op_types and not node.domain
+
+
+def _chain_to(model: Model, last: Node) -> list[Node]:
+    """The nodes that lead to a node, each the only reader of the one before, as far back as they only move elements."""
+    chain = [last]
+    while True:
+        name = chain[0].inputs[0]
+        before = model.producers.get(name)
+        if before is None or not _moves(before, "Reshape", "Transpose", "Identity"):
+            return chain
+        if len(model.consumers[name]) != 1 or name in model.outputs:
+            return chain
+        chain.insert(0, before)
+
+
+def _permutation(model: Model, chain: list[Node]) -> tuple[int, np.ndarray[Any, np.dtype[np.int64]]] | None:
+    """The axis that a chain permutes, and the input channel of every output channel."""
+    shapes = [model.shapes.get(name) for name in (chain[0].inputs[0], *(node.outputs[0] for node in chain))]
+    start, end = shapes[0], shapes[-1]
+    if start is None or start != end or None in shapes or not 0 < math.prod(start) <= _MAX_ELEMENTS:
         return None
-    start, inner, _, end = (model.shapes[name] for name in names)
-    if start != end or not 0 < math.prod(start) <= _MAX_ELEMENTS or len(inner) <= len(start):
+    if not any(_moves(node, "Transpose") for node in chain):
         return None
-    moved = np.arange(math.prod(start)).reshape(inner).transpose(transpose.attributes.get("perm")).reshape(end)
+    origin = np.arange(math.prod(start)).reshape(start)
+    moved = origin
+    for node, shape in zip(chain, shapes[1:], strict=True):
+        if _moves(node, "Transpose"):
+            moved = moved.transpose(node.attributes.get("perm"))
+        moved = moved.reshape(shape)
     for axis, size in enumerate(start):
         stride = math.prod(start[axis + 1 :])
         indices = moved[tuple(slice(None) if a == axis else 0 for a in range(len(end)))] // stride
         if size > 1 and sorted(indices.tolist()) == list(range(size)) and indices.tolist() != list(range(size)):
-            expected = np.take(np.arange(math.prod(start)).reshape(start), indices, axis=axis)
-            return (axis, indices.astype(np.int64)) if np.array_equal(expected, moved) else None
+            is_pure = np.array_equal(np.take(origin, indices, axis=axis), moved)
+            return (axis, indices.astype(np.int64)) if is_pure else None
     return None
