@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import heapq
+import itertools
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -54,6 +55,11 @@ def most_redundant(scores: Scores) -> Priority:
         raise PlanError(f"criterion {scores.criterion!r} measures no redundancy: choose --allocation uniform or global")
     trajectories = scores.redundancy
     return lambda group, gone: trajectories[group.id].redundancy(gone)
+
+
+# Exchanges of up to this many units, less one, are tried to land in the budget's window.
+_MOST_EXCHANGED = 5
+_MOST_TRIALS = 20_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,14 +183,38 @@ def _greedy(
             heapq.heappush(heap, entry(number))
     while missing > 0 and too_large:
         # Savings shrink as other groups do, so they are measured again.
-        too_large = sorted(
-            (costs.saving(number), number) for _, number in too_large if removed[number] < limits[number]
-        )
-        place = next((i for i, (saving, _) in enumerate(too_large) if saving >= missing), len(too_large) - 1)
-        if place < 0:
+        sizes = sorted((costs.saving(number), number) for _, number in too_large if removed[number] < limits[number])
+        too_large = sizes
+        if not sizes:
             break
-        saving, number = too_large[place]
+        saving, number = next((size for size in sizes if size[0] >= missing), sizes[-1])
         costs.remove(number)
         removed[number] += 1
         missing -= saving
+    if missing < -window:
+        _exchange(removed, limits, costs, -missing - window, -missing)
     return removed
+
+
+def _exchange(removed: list[int], limits: Sequence[int], costs: CostModel, least: float, most: float) -> None:
+    """Give back between `least` and `most` of the cost: a few units of one group against a few of another.
+
+    Small nets have few groups with costly units, so that the greedy loop can miss the window. The smallest exchange
+    that lands in it is taken; if there is none, nothing changes.
+    """
+    numbers = range(len(removed))
+    amounts = sorted(itertools.product(range(1, _MOST_EXCHANGED), range(_MOST_EXCHANGED)), key=sum)
+    trials = ((giver, back, taker, forth) for back, forth in amounts for giver in numbers for taker in numbers)
+    for giver, back, taker, forth in itertools.islice(trials, _MOST_TRIALS):
+        if removed[giver] < back or taker == giver or removed[taker] + forth > limits[taker]:
+            continue
+        given = -costs.saving(giver, -back)
+        if given < least:
+            continue
+        costs.remove(giver, -back)
+        if least <= given - costs.saving(taker, forth) <= most:
+            costs.remove(taker, forth)
+            removed[giver] -= back
+            removed[taker] += forth
+            return
+        costs.remove(giver, back)
