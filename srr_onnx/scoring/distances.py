@@ -21,9 +21,11 @@ Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 # Columns per matrix product: 4096 filters make pieces of 32 MB.
 _COLUMNS = 2048
-# Filters longer than this are compared on a random choice of their entries where the threshold is a quantile anyway:
-# distances are then off by about 1 / sqrt(this), and a dense layer of 25,088 inputs costs as much as a 3x3 Conv of 512.
-MOST_COLUMNS = 4608
+# Multiply-adds per group that are spent on distances where the threshold is a quantile anyway: longer filters are
+# compared on a random choice of their entries, never fewer than 1,024 (distances are then off by about 3 %). It
+# concerns dense layers of thousands of units; every Conv of a ResNet-50 is compared as a whole.
+_MOST_PRODUCTS = 1 << 34
+_LEAST_COLUMNS = 1024
 # Squared distances below this, for vectors of norm <= 1, are rounding of the float32 products: equal filters.
 _RESOLUTION = 4e-6
 
@@ -126,12 +128,12 @@ class FilterDistances:
         return picked
 
 
-def measure_distances(slices: Slices, most_columns: int | None = None) -> FilterDistances:
+def measure_distances(slices: Slices, *, is_exact: bool = True) -> FilterDistances:
     """Measure how far apart the filters of a group are, whatever their norms.
 
     Args:
         slices: Parameters of one group.
-        most_columns: Compare longer filters on this many entries, the same ones for all; None compares all entries.
+        is_exact: Whether to compare all entries even of very long filters.
 
     Returns:
         Distances between all pairs of units.
@@ -146,6 +148,7 @@ def measure_distances(slices: Slices, most_columns: int | None = None) -> Filter
     l1 = l1_norms(parts)
     units = np.argsort(l1, kind="stable")
     norm = 1 / math.sqrt(len(parts))
+    most_columns = None if is_exact else max(_LEAST_COLUMNS, _MOST_PRODUCTS // len(units) ** 2)
     pieces = (piece for rows in parts for piece in _unit_pieces(rows, units, norm, most_columns))
     between = pairwise_distances(pieces, len(units))
     length = sum(rows.shape[1] for rows in parts) / len(parts)

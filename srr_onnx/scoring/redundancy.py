@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from srr_onnx.scoring.distances import (
-    MOST_COLUMNS,
     Distances,
     FilterDistances,
     Floats,
@@ -84,14 +83,13 @@ def find_redundancies(
         arXiv:2104.03438. For deviations see `SrrOptions` and `Trajectory`.
     """
     options = options or SrrOptions()
-    most_columns = MOST_COLUMNS if options.gamma == "auto" else None
     kept: dict[str, FilterDistances] = {}
     pooled: float | None = None
     if options.gamma == "auto" and options.pooled:
         pooled = _pooled_threshold(groups, options.quantile, kept)
     found = {}
     for done, slices in enumerate(groups, start=1):
-        distances = kept.pop(slices.group_id, None) or measure_distances(slices, most_columns)
+        distances = kept.pop(slices.group_id, None) or measure_distances(slices, is_exact=options.gamma != "auto")
         threshold = _own_threshold(distances, options) if pooled is None else pooled
         found[slices.group_id] = _follow(distances, threshold, options, seed)
         if on_group:
@@ -105,7 +103,7 @@ def _pooled_threshold(groups: Sequence[Slices], quantile: float, kept: dict[str,
     samples: list[Distances] = [np.zeros(0, np.float32)]
     room = _KEPT
     for slices in groups:
-        distances = measure_distances(slices, MOST_COLUMNS)
+        distances = measure_distances(slices, is_exact=False)
         samples.append(distances.sample(share))
         room -= slices.units**2
         if room >= 0:
