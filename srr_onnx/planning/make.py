@@ -182,6 +182,8 @@ def check_prunable(model: Model, groups: Groups, causes: Sequence[Freeze | None]
         raise UnsupportedError(
             f"there is no Conv, ConvTranspose, Gemm or MatMul to prune in this model (it has {operators})"
         )
+    if any(cause is not None and cause.reason is FreezeReason.UNPROVEN for cause in causes):
+        raise UnsupportedError("no group is left whose pruning passes the proof: please report this model")
     if any(cause is not None and cause.reason is FreezeReason.INEXACT for cause in causes):
         raise UnsupportedError(
             "every group that could be pruned is normalized over its channels, so the result cannot equal the masked "
