@@ -73,19 +73,26 @@ def read_tensor(name: str, tensor: TensorProto, folder: Path | None) -> np.ndarr
     if tensor.data_location == TensorProto.EXTERNAL:
         array = _read_external(name, tensor, folder, np.dtype(dtype), count)
     else:
-        available = len(tensor.raw_data) // max(np.dtype(dtype).itemsize, 1) if tensor.HasField("raw_data") else None
-        if available is not None and available != count:
-            raise ModelError(
-                f"tensor {name!r} declares shape {list(tensor.dims)} ({count} elements) but holds {available}: "
-                "the file is damaged"
-            )
-        try:
-            array = numpy_helper.to_array(tensor)
-        except (ValueError, TypeError, MemoryError) as error:
-            raise ModelError(f"tensor {name!r} of shape {list(tensor.dims)} cannot be read: {error}") from error
+        array = _read_inline(name, tensor, np.dtype(dtype), count)
     array = np.asarray(array)
     array.flags.writeable = False
     return array
+
+
+def _read_inline(name: str, tensor: TensorProto, dtype: np.dtype[Any], count: int) -> np.ndarray[Any, Any]:
+    where = f"tensor {name!r} of shape {list(tensor.dims)}"
+    try:
+        if not tensor.HasField("raw_data"):
+            array: np.ndarray[Any, Any] = numpy_helper.to_array(tensor)
+            return array
+        data = tensor.raw_data  # every access makes a copy
+        if len(data) != count * dtype.itemsize:
+            raise ModelError(
+                f"{where} should have {count * dtype.itemsize} bytes but has {len(data)}: the file is damaged"
+            )
+        return np.frombuffer(data, dtype.newbyteorder("<")).reshape(tuple(tensor.dims))
+    except (ValueError, TypeError, MemoryError) as error:
+        raise ModelError(f"{where} cannot be read: {error}") from error
 
 
 def detach_payload(tensor: TensorProto) -> None:
