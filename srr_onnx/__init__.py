@@ -43,20 +43,28 @@ __all__ = ["__version__", *_HOMES]
 
 if TYPE_CHECKING:
     from srr_onnx.analysis.find import find_groups as find_groups
-    from srr_onnx.analysis.groups import Groups as Groups, PruningGroup as PruningGroup, Role as Role
+    from srr_onnx.analysis.groups import Groups as Groups
+    from srr_onnx.analysis.groups import PruningGroup as PruningGroup
+    from srr_onnx.analysis.groups import Role as Role
     from srr_onnx.errors import SrrError as SrrError
-    from srr_onnx.graph.cost import Cost as Cost, count_cost as count_cost
+    from srr_onnx.graph.cost import Cost as Cost
+    from srr_onnx.graph.cost import count_cost as count_cost
     from srr_onnx.graph.load import load_model as load_model
     from srr_onnx.graph.model import Model as Model
     from srr_onnx.graph.save import save_model as save_model
-    from srr_onnx.pipeline import Pruned as Pruned, prune as prune
+    from srr_onnx.pipeline import Pruned as Pruned
+    from srr_onnx.pipeline import prune as prune
     from srr_onnx.planning.budget import Budget as Budget
     from srr_onnx.planning.make import make_plan as make_plan
-    from srr_onnx.planning.plan import Plan as Plan, load_plan as load_plan
-    from srr_onnx.rewriting.replay import apply_plan as apply_plan, prove as prove
-    from srr_onnx.scoring.criterion import ScoreOptions as ScoreOptions, criterion as criterion
+    from srr_onnx.planning.plan import Plan as Plan
+    from srr_onnx.planning.plan import load_plan as load_plan
+    from srr_onnx.rewriting.replay import apply_plan as apply_plan
+    from srr_onnx.rewriting.replay import prove as prove
+    from srr_onnx.scoring.criterion import ScoreOptions as ScoreOptions
+    from srr_onnx.scoring.criterion import criterion as criterion
     from srr_onnx.scoring.options import SrrOptions as SrrOptions
-    from srr_onnx.scoring.score import Scores as Scores, score_groups as score_groups
+    from srr_onnx.scoring.score import Scores as Scores
+    from srr_onnx.scoring.score import score_groups as score_groups
 
 
 def __getattr__(name: str) -> Any:

@@ -16,7 +16,7 @@ import onnx_graphsurgeon as gs
 from onnx import TensorProto, helper
 from onnx_graphsurgeon.ir.tensor import LazyValues
 
-from srr_onnx.graph.load import assemble_model
+from srr_onnx.graph.load import assemble_model, quiet_graphsurgeon
 from srr_onnx.graph.model import Model, Shape
 from srr_onnx.graph.tensors import attach_payload, detach_payload, is_large, stored_tensors
 
@@ -86,7 +86,8 @@ def apply_edits(model: Model, edits: Edits) -> Model:
         The edited model, with shapes inferred anew.
     """
     _drop_unused(model, edits)
-    graph = gs.import_onnx(model.proto)
+    with quiet_graphsurgeon():
+        graph = gs.import_onnx(model.proto)
     tensors: dict[str, gs.Tensor] = graph.tensors()
     stored = {name: model.constants[name] for name in model.stored if name in model.constants}
     detached = set(model.detached)
@@ -122,7 +123,8 @@ def apply_edits(model: Model, edits: Edits) -> Model:
             order.append((node, index))
     del graph.nodes[:]
     graph.nodes.extend(node for node, _ in order)
-    exported = gs.export_onnx(graph, do_type_check=False)
+    with quiet_graphsurgeon():
+        exported = gs.export_onnx(graph, do_type_check=False)
     proto = _carry_over(model, edits, exported, [index for _, index in order], stubs)
     used = {name for name, _ in stored_tensors(proto.graph)}
     return assemble_model(

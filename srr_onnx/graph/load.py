@@ -6,6 +6,7 @@ ONNX model ends as one `ModelError`.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import heapq
 import json
@@ -19,6 +20,7 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 from google.protobuf.message import DecodeError
+from onnx_graphsurgeon.logger.logger import G_LOGGER, LoggerSuppress
 
 from srr_onnx.errors import ModelError
 from srr_onnx.graph.folding import fold_constants, fold_with_reference
@@ -203,10 +205,17 @@ def _is_json(data: bytes) -> bool:
     return True
 
 
+def quiet_graphsurgeon() -> contextlib.AbstractContextManager[object]:
+    """Keep graphsurgeon from printing: what it cannot represent is carried over by `graph.edit`."""
+    suppressed: contextlib.AbstractContextManager[object] = LoggerSuppress(G_LOGGER, G_LOGGER.CRITICAL)
+    return suppressed
+
+
 def _make_nodes(proto: onnx.ModelProto) -> list[Node]:
     """Decode the nodes of the main graph with graphsurgeon."""
     try:
-        graph = gs.import_onnx(proto)
+        with quiet_graphsurgeon():
+            graph = gs.import_onnx(proto)
     except Exception as error:  # graphsurgeon raises many kinds on damaged files
         raise ModelError(f"the graph cannot be read: {error}") from error
     versions = {opset.domain if opset.domain != "ai.onnx" else "": opset.version for opset in proto.opset_import}

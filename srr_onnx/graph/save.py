@@ -1,4 +1,4 @@
-"""LOAD: `Model` to file, and to the form a runtime takes.
+"""LOAD: `Model` to file.
 
 A file is written beside its target under another name and moved there when it is complete: the old file or the new
 one, never a torn one.
@@ -9,20 +9,18 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto
 
 from srr_onnx.errors import OutputError
 from srr_onnx.graph.model import Model
 from srr_onnx.graph.tensors import attach_payload, stored_tensors
 from srr_onnx.graph.wire import write_model
-
-Array = np.ndarray[Any, Any]
 
 # protobuf cannot hold more than 2 GiB in one message; larger models keep their weights beside the file.
 _PROTOBUF_LIMIT = (1 << 31) - (1 << 24)
@@ -69,7 +67,7 @@ def _save_external(model: Model, proto: onnx.ModelProto, target: Path) -> None:
                 continue
             data = np.require(model.constants[name], requirements="C")
             offset += _pad(file, offset)
-            _point_outside(tensor, data_path.name, offset, data.nbytes, data.shape)
+            point_outside(tensor, data_path.name, offset, data.nbytes, data.shape)
             file.write(data.data if data.ndim else data.tobytes())
             offset += data.nbytes
     with write_atomically(target) as file:
@@ -82,7 +80,8 @@ def _pad(file: IO[bytes], offset: int, alignment: int = 64) -> int:
     return gap
 
 
-def _point_outside(tensor: TensorProto, location: str, offset: int, length: int, shape: Sequence[int]) -> None:
+def point_outside(tensor: TensorProto, location: str, offset: int, length: int, shape: Sequence[int]) -> None:
+    """Make a tensor refer to bytes of a file beside the model."""
     del tensor.dims[:]
     tensor.dims.extend(shape)
     tensor.data_location = TensorProto.EXTERNAL
@@ -145,51 +144,3 @@ def write_atomically(target: Path) -> Iterator[IO[bytes]]:
         if name is not None:
             with contextlib.suppress(OSError):
                 os.unlink(name)
-
-
-def to_runtime_proto(
-    model: Model, outputs: Sequence[str], masks: Mapping[tuple[int, int], Array]
-) -> tuple[onnx.ModelProto, dict[str, Array]]:
-    """Make the protobuf that a runtime loads, with large payloads apart.
-
-    Args:
-        model: The model; not changed.
-        outputs: Inner values to be returned beside the graph outputs.
-        masks: Arrays to multiply a node's inputs with, by `(node index, slot)`.
-
-    Returns:
-        The protobuf, and the content of its external initializers by name.
-    """
-    proto = onnx.ModelProto()
-    proto.CopyFrom(model.proto)
-    graph = proto.graph
-    del graph.value_info[:]
-    external: dict[str, Array] = {}
-    nodes = [graph.node[node.index] for node in model.nodes]
-    ordered: list[onnx.NodeProto] = []
-    for node, message in zip(model.nodes, nodes, strict=True):
-        for slot, name in enumerate(node.inputs):
-            mask = masks.get((node.index, slot))
-            if mask is not None:
-                label = f"srr_onnx_mask_{node.index}_{slot}"
-                graph.initializer.append(onnx.numpy_helper.from_array(mask, label))
-                ordered.append(helper.make_node("Mul", [name, label], [f"{label}_out"]))
-                message.input[slot] = f"{label}_out"
-        if node.op_type == "Constant" and node.outputs[0] in model.detached:
-            # Payload of a Constant node cannot lie outside the protobuf; that of an initializer can.
-            tensor = graph.initializer.add()
-            tensor.CopyFrom(next(a for a in message.attribute if a.name == "value").t)
-            tensor.name = node.outputs[0]
-        else:
-            ordered.append(message)
-    copies = [onnx.NodeProto.FromString(message.SerializeToString()) for message in ordered]
-    del graph.node[:]
-    graph.node.extend(copies)
-    for tensor in graph.initializer:
-        if tensor.name in model.detached:
-            array = np.require(model.constants[tensor.name], requirements="C")
-            external[tensor.name] = array
-            _point_outside(tensor, "srr_onnx_memory", 0, array.nbytes, array.shape)
-    known = {output.name for output in graph.output}
-    graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs if name not in known)
-    return proto, external

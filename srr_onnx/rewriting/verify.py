@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from srr_onnx.analysis.rule import Positions
-from srr_onnx.errors import ProofError
+from srr_onnx.errors import ModelError, ProofError
 from srr_onnx.graph.model import Model
 from srr_onnx.targets.onnxruntime import Session
 
@@ -40,6 +40,7 @@ SUMMING_OPERATORS = frozenset(
 # 1e-6 in float32 on nets of a hundred layers.
 _TOLERANCES = {"float16": 2e-2, "bfloat16": 1e-1}
 _TOLERANCE = 1e-4
+_OTHER_FLOATS = frozenset({"float64", "float16", "bfloat16"})
 _MAGNIFIED = 10.0
 _LARGEST_TOLERANCE = 1e-2
 # Masks that move the outputs by less than this leave the proof to the activations.
@@ -153,6 +154,17 @@ class _Trial:
         self.pruned = pruned
         self.masks = masks
         self.threads = threads
+        self.as_float32 = self._needs_float32()
+
+    def _needs_float32(self) -> bool:
+        """Whether the runtime cannot run the original as it is (convolutions in double or bfloat16, say)."""
+        if not any(dtype.name in _OTHER_FLOATS for dtype in self.model.dtypes.values()):
+            return False
+        try:
+            Session(self.model, is_exact=True)
+        except ModelError:
+            return True
+        return False
 
     def run(self, feeds: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, Array], dict[str, Array]]:
         """Outputs of the original, of the masked original (the same without masks) and of the pruned model."""
@@ -193,7 +205,7 @@ class _Trial:
     def _open(
         self, model: Model, outputs: Sequence[str] = (), masks: Mapping[tuple[int, int], Array] | None = None
     ) -> Session:
-        return Session(model, outputs or None, self.threads, is_exact=True, masks=masks)
+        return Session(model, outputs or None, self.threads, is_exact=True, masks=masks, as_float32=self.as_float32)
 
 
 def _masks(model: Model, kept: Mapping[tuple[str, int], Positions]) -> dict[tuple[int, int], Array]:

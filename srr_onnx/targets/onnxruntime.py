@@ -13,7 +13,7 @@ import onnxruntime as ort
 
 from srr_onnx.errors import ModelError
 from srr_onnx.graph.model import Model
-from srr_onnx.graph.save import to_runtime_proto
+from srr_onnx.graph.runtime import to_runtime_proto
 
 Array = np.ndarray[Any, Any]
 
@@ -27,6 +27,7 @@ class Session:
         threads: Threads inside one operator; 0 lets the runtime choose.
         is_exact: Whether to switch off optimizations that change rounding.
         masks: Arrays to multiply values with, by `(node index, slot)` of their reader.
+        as_float32: Whether to compute in float32 what the file computes in another floating-point type.
 
     Raises:
         ModelError: The runtime refuses the model; carries its reason.
@@ -39,8 +40,9 @@ class Session:
         threads: int = 0,
         is_exact: bool = False,
         masks: Mapping[tuple[int, int], Array] | None = None,
+        as_float32: bool = False,
     ) -> None:
-        proto, external = to_runtime_proto(model, outputs or (), masks or {})
+        proto, external = to_runtime_proto(model, outputs or (), masks or {}, as_float32=as_float32)
         options = ort.SessionOptions()
         options.log_severity_level = 4
         options.intra_op_num_threads = threads
@@ -48,6 +50,8 @@ class Session:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
             # Packed copies of weights pay off over many runs only, and double the memory.
             options.add_session_config_entry("session.disable_prepacking", "1")
+        if any(array.dtype.kind not in "biuf" for array in external.values()):
+            raise ModelError("onnxruntime takes no weights of this element type from memory")
         if external:
             names = list(external)
             self._kept = [ort.OrtValue.ortvalue_from_numpy(external[name]) for name in names]
@@ -56,6 +60,7 @@ class Session:
             self._session = ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises several kinds without a common base
             raise ModelError(f"onnxruntime refuses the model: {_first_line(error)}") from error
+        self._types = {value.name: value.type for value in self._session.get_inputs()}
         self.outputs = list(outputs) if outputs else list(model.outputs)
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
@@ -71,10 +76,13 @@ class Session:
             ModelError: The run fails; carries the runtime's reason.
         """
         try:
-            results = self._session.run(self.outputs, dict(feeds))
+            results = self._session.run(self.outputs, {name: self._retype(name, a) for name, a in feeds.items()})
         except Exception as error:
             raise ModelError(f"onnxruntime cannot run the model: {_first_line(error)}") from error
         return dict(zip(self.outputs, results, strict=True))
+
+    def _retype(self, name: str, array: Array) -> Array:
+        return array.astype(np.float32) if self._types.get(name) == "tensor(float)" else array
 
 
 def version() -> str:

@@ -1,0 +1,101 @@
+"""LOAD: `Model` to the form a runtime takes: large payloads apart, masks put in, and in float32 where it has to be.
+
+Never written to a file: the proof and the measurements run it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from srr_onnx.graph.model import Model
+from srr_onnx.graph.save import point_outside
+from srr_onnx.graph.tensors import attach_payload
+
+Array = np.ndarray[Any, Any]
+
+_OTHER_FLOATS = frozenset({TensorProto.DOUBLE, TensorProto.BFLOAT16, TensorProto.FLOAT16})
+# Attributes that hold an element type, by operator.
+_TYPE_ATTRIBUTES = {"Cast": "to", "EyeLike": "dtype", "RandomNormal": "dtype", "RandomUniform": "dtype"}
+
+
+def to_runtime_proto(
+    model: Model, outputs: Sequence[str], masks: Mapping[tuple[int, int], Array], *, as_float32: bool = False
+) -> tuple[onnx.ModelProto, dict[str, Array]]:
+    """Make the protobuf that a runtime loads, with large payloads apart.
+
+    Args:
+        model: The model; not changed.
+        outputs: Inner values to be returned beside the graph outputs.
+        masks: Arrays to multiply a node's inputs with, by `(node index, slot)`.
+        as_float32: Whether to compute in float32 what the file computes in double, float16 or bfloat16.
+
+    Returns:
+        The protobuf, and the content of its external initializers by name.
+    """
+    proto = onnx.ModelProto()
+    proto.CopyFrom(model.proto)
+    graph = proto.graph
+    del graph.value_info[:]
+    ordered: list[onnx.NodeProto] = []
+    for node in model.nodes:
+        message = graph.node[node.index]
+        for slot, name in enumerate(node.inputs):
+            mask = masks.get((node.index, slot))
+            if mask is not None:
+                label = f"srr_onnx_mask_{node.index}_{slot}"
+                graph.initializer.append(numpy_helper.from_array(mask, label))
+                ordered.append(helper.make_node("Mul", [name, label], [f"{label}_out"]))
+                message.input[slot] = f"{label}_out"
+        if node.op_type == "Constant" and node.outputs[0] in model.detached:
+            # Payload of a Constant node cannot lie outside the protobuf; that of an initializer can.
+            tensor = graph.initializer.add()
+            tensor.CopyFrom(next(a for a in message.attribute if a.name == "value").t)
+            tensor.name = node.outputs[0]
+        else:
+            ordered.append(message)
+    copies = [onnx.NodeProto.FromString(message.SerializeToString()) for message in ordered]
+    del graph.node[:]
+    graph.node.extend(copies)
+    if as_float32:
+        _retype(graph, model.detached)
+    external: dict[str, Array] = {}
+    for tensor in graph.initializer:
+        if tensor.name in model.detached:
+            dtype = helper.tensor_dtype_to_np_dtype(tensor.data_type)
+            array = np.require(model.constants[tensor.name].astype(dtype, copy=False), requirements="C")
+            external[tensor.name] = array
+            point_outside(tensor, "srr_onnx_memory", 0, array.nbytes, array.shape)
+    known = {output.name for output in graph.output}
+    graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs if name not in known)
+    return proto, external
+
+
+def _retype(graph: onnx.GraphProto, detached: frozenset[str]) -> None:
+    """Make every floating-point tensor of a graph float32, in subgraphs too."""
+    for value in [*graph.input, *graph.output, *graph.value_info]:
+        if value.type.tensor_type.elem_type in _OTHER_FLOATS:
+            value.type.tensor_type.elem_type = TensorProto.FLOAT
+    for tensor in graph.initializer:
+        _retype_tensor(tensor, is_empty=tensor.name in detached)
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.name == _TYPE_ATTRIBUTES.get(node.op_type) and attribute.i in _OTHER_FLOATS:
+                attribute.i = TensorProto.FLOAT
+            if attribute.HasField("t"):
+                _retype_tensor(attribute.t, is_empty=False)
+            if attribute.HasField("g"):
+                _retype(attribute.g, frozenset())
+
+
+def _retype_tensor(tensor: TensorProto, *, is_empty: bool) -> None:
+    if tensor.data_type not in _OTHER_FLOATS:
+        return
+    array = None if is_empty else numpy_helper.to_array(tensor).astype(np.float32)
+    tensor.data_type = TensorProto.FLOAT
+    if array is not None:
+        attach_payload(tensor, array)
