@@ -5,7 +5,7 @@ import pytest
 
 from srr_onnx.errors import DataError
 from srr_onnx.scoring import distances as module
-from srr_onnx.scoring.distances import fixed_threshold, lower_quantile, measure_distances
+from srr_onnx.scoring.distances import fixed_threshold, lower_quantile, measure_distances, sample_pairs
 
 
 def normal(units, length, seed=0):
@@ -14,8 +14,7 @@ def normal(units, length, seed=0):
 
 def expected_distances(*filters):
     vectors = [rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in map(np.float64, filters)]
-    joined = np.concatenate(vectors, axis=1) / np.sqrt(len(filters))
-    return np.linalg.norm(joined[:, None] - joined, axis=2)
+    return np.max([np.linalg.norm(rows[:, None] - rows, axis=2) for rows in vectors], axis=0)
 
 
 @pytest.mark.parametrize("lengths", [(9,), (27, 64), (5000,), (3, 2048, 2049)])
@@ -25,7 +24,37 @@ def test_distances_between_unit_vectors(make_slices, lengths, scale):
     found = measure_distances(make_slices(*(rows * np.float32(scale) for rows in filters)))
     order = found.units
     assert np.allclose(found.between, expected_distances(*filters)[np.ix_(order, order)], atol=1e-5)
-    assert found.length == pytest.approx(sum(lengths) / len(lengths))
+    assert found.threshold == 1.0
+
+
+def test_filters_can_be_joined_to_one_vector(make_slices):
+    filters = [normal(12, 27), normal(12, 64, seed=1)]
+    lengths = []
+
+    def threshold(between, length):
+        lengths.append(length)
+        return 1.0
+
+    found = measure_distances(make_slices(*filters), threshold, is_joined=True)
+    squares = sum(expected_distances(rows) ** 2 for rows in filters) / 2
+    assert np.allclose(found.between**2, squares[np.ix_(found.units, found.units)], atol=1e-5)
+    assert lengths == [(27 + 64) / 2]
+
+
+def test_every_layer_is_measured_in_its_own_threshold(make_slices):
+    filters = [normal(12, 27), normal(12, 64, seed=1)]
+    found = measure_distances(make_slices(*filters), lambda between, length: length)
+    first, second = expected_distances(filters[0]) / 27, expected_distances(filters[1]) / 64
+    assert np.allclose(found.between, np.maximum(first, second)[np.ix_(found.units, found.units)], atol=1e-5)
+    assert found.threshold == (27 + 64) / 2
+
+
+def test_only_equal_filters_meet_a_threshold_of_zero(make_slices):
+    rows = np.repeat(normal(5, 30), 2, axis=0)
+    found = measure_distances(make_slices(rows, rows), lambda between, length: 0.0)
+    same = found.units[:, None] // 2 == found.units // 2
+    assert np.array_equal(found.between <= 1, same)
+    assert np.isfinite(found.between).all()
 
 
 def test_vertices_are_numbered_by_l1_norm(make_slices):
@@ -78,16 +107,16 @@ def test_distances_are_symmetric_and_read_piece_by_piece(make_slices, monkeypatc
     assert np.allclose(whole, pieces, atol=1e-5)
 
 
-def test_a_sample_is_all_pairs_or_a_fixed_share(make_slices):
-    found = measure_distances(make_slices(normal(100, 20)))
-    pairs = found.between[np.triu_indices(100, 1)]
-    assert np.array_equal(found.sample(), pairs)
-    part = found.sample(0.1)
+def test_a_sample_is_all_pairs_or_some_of_them(make_slices):
+    between = measure_distances(make_slices(normal(100, 20))).between
+    pairs = between[np.triu_indices(100, 1)]
+    assert np.array_equal(sample_pairs(between), pairs)
+    part = sample_pairs(between, 495)
     assert len(part) == 495
     assert (part > 0).all()
     assert np.isin(part, pairs).all()
-    assert np.array_equal(part, found.sample(0.1))
-    assert len(measure_distances(make_slices(normal(1, 20))).sample(0.1)) == 0
+    assert np.array_equal(part, sample_pairs(between, 495))
+    assert len(sample_pairs(np.zeros((1, 1), np.float32), 0.1)) == 0
 
 
 @pytest.mark.parametrize(("quantile", "value"), [(0, 1), (0.25, 2), (0.49, 2), (0.5, 3), (1, 5)])

@@ -9,7 +9,7 @@ from srr_onnx.scoring.options import SrrOptions
 def test_presets():
     assert SrrOptions.auto() == SrrOptions()
     auto, paper = SrrOptions.auto(), SrrOptions.paper()
-    assert (auto.gamma, auto.quantile, auto.normalize) == ("auto", 0.25, True)
+    assert (auto.gamma, auto.quantile, auto.pooled, auto.normalize) == ("auto", 0.5, False, True)
     assert (auto.node_removal, auto.filter_choice) == ("highest_degree", "removed_nodes")
     assert (paper.gamma, paper.normalize) == ("paper", False)
     assert (paper.node_removal, paper.filter_choice) == ("smallest_l1", "l1")

@@ -55,6 +55,18 @@ def test_the_same_filters_twice_change_nothing(make_slices, gamma):
     assert twice.redundancy == once.redundancy
 
 
+def test_neighbors_are_neighbors_in_every_layer(make_slices):
+    filters = [normal(60, 30), normal(60, 9, seed=1)]
+    options = SrrOptions(quantile=0.3)
+    alone = [only(find_redundancies([make_slices(rows)], options)).report for rows in filters]
+    both = only(find_redundancies([make_slices(*filters)], options)).report
+    assert both.edge_density == pytest.approx(0.3**2, abs=0.03)
+    assert both.redundancy < min(report.redundancy for report in alone)
+    assert both.gamma == pytest.approx(sum(report.gamma for report in alone) / 2)
+    joined = only(find_redundancies([make_slices(*filters)], SrrOptions(quantile=0.3, coupling="joined"))).report
+    assert joined.edge_density == pytest.approx(0.3, abs=0.002)
+
+
 @pytest.mark.parametrize("quantile", [0.0, 0.1, 0.25, 0.5, 1.0])
 def test_own_quantile_gives_every_group_its_density(make_slices, quantile):
     groups = [make_slices(normal(41, length), group_id=f"g{length}") for length in (9, 100)]
@@ -67,7 +79,8 @@ def test_own_quantile_gives_every_group_its_density(make_slices, quantile):
 def test_pooled_quantile_is_one_threshold_over_all_pairs(make_slices):
     sizes = {"g0": (30, 9), "g1": (50, 100)}
     rows = {group_id: normal(*size) for group_id, size in sizes.items()}
-    found = find_redundancies([make_slices(rows[name], group_id=name) for name in rows], SrrOptions(quantile=0.25))
+    options = SrrOptions(quantile=0.25, pooled=True)
+    found = find_redundancies([make_slices(rows[name], group_id=name) for name in rows], options)
     gammas = {redundancy.report.gamma for redundancy in found.values()}
     assert len(gammas) == 1
     all_pairs = np.concatenate([unit_distances(part)[np.triu_indices(len(part), 1)] for part in rows.values()])
@@ -76,15 +89,18 @@ def test_pooled_quantile_is_one_threshold_over_all_pairs(make_slices):
     assert edges / len(all_pairs) == pytest.approx(0.25, abs=0.002)
 
 
-def test_a_sampled_threshold_is_near_and_measuring_twice_changes_nothing(make_slices, monkeypatch):
+@pytest.mark.parametrize("is_pooled", [True, False])
+def test_a_sampled_threshold_is_near_and_measuring_twice_changes_nothing(make_slices, monkeypatch, is_pooled):
     groups = [make_slices(normal(units, 50, units), group_id=f"g{units}") for units in (1, 60, 200)]
-    full = find_redundancies(groups)
+    options = SrrOptions(pooled=is_pooled)
+    full = find_redundancies(groups, options)
     monkeypatch.setattr(module, "_KEPT", 0)
-    assert [part.report for part in find_redundancies(groups).values()] == [part.report for part in full.values()]
+    again = find_redundancies(groups, options)
+    assert [part.report for part in again.values()] == [part.report for part in full.values()]
     monkeypatch.setattr(module, "_SAMPLE", 2000)
-    sampled = find_redundancies(groups)
+    sampled = find_redundancies(groups, options)
     assert sampled["g200"].report.gamma == pytest.approx(full["g200"].report.gamma, abs=0.02)
-    assert sampled["g200"].report == find_redundancies(groups)["g200"].report
+    assert sampled["g200"].report == find_redundancies(groups, options)["g200"].report
 
 
 def test_degenerate_groups(make_slices):

@@ -1,0 +1,124 @@
+"""README and docs/ are run: commands, Python examples, links.
+
+In a `console` block, lines that begin with `$ srr-onnx` are run, and print what is written under them; figures that
+depend on the machine aside. The `python` blocks of a page are run as one script after that; one that begins with
+`# NAME.py` is written to that file instead. To write new output into the pages: UPDATE_DOCS=1 pytest tests/test_docs.py
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from documented import ROOT, blocks, mismatches
+
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES += [ROOT / "models" / "README.md", ROOT / "srr_onnx" / "assets" / "LICENSES.md"]
+RUNNABLE = [page for page in PAGES if {"console", "python"} & {language for language, _ in blocks(page)}]
+PROGRAM = [sys.executable, "-m", "srr_onnx.cli.main"]
+
+
+def page_id(page):
+    return page.relative_to(ROOT).as_posix()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with the bundled model, under the name that the examples use."""
+    shutil.copy(ROOT / "srr_onnx" / "assets" / "resnet20_emoji.onnx", tmp_path)
+    return tmp_path
+
+
+def run(arguments, folder):
+    done = subprocess.run(arguments, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def comparable(text):
+    """Output without what depends on the machine: rounding errors, and the padding that follows from them."""
+    text = re.sub(r"relative error \S+", "relative error E", text)
+    return [re.sub(r" +", " ", line).strip() for line in text.strip().splitlines()]
+
+
+def commands(text):
+    """Commands of a console block, with the output that is written under each."""
+    parts = re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]
+    return [tuple(part.split("\n", 1)) for part in parts]
+
+
+@pytest.mark.parametrize("page", RUNNABLE, ids=page_id)
+def test_examples_run_and_print_what_the_page_shows(page, folder):
+    script = []
+    for language, text in blocks(page):
+        if language == "console":
+            for command, expected in commands(text):
+                words = shlex.split(command, comments=True)
+                if words[0] != "srr-onnx":
+                    continue
+                printed = run([*PROGRAM, *words[1:]], folder)
+                if expected.strip() and comparable(printed) != comparable(expected):
+                    if os.environ.get("UPDATE_DOCS"):
+                        page.write_text(page.read_text().replace(f"$ {command}\n{expected}", f"$ {command}\n{printed}"))
+                    else:
+                        assert printed == expected, command
+        elif language == "python":
+            name = re.match(r"# (\w+\.py)\n", text)
+            if name:
+                (folder / name[1]).write_text(text)
+            else:
+                script.append(text)
+    (folder / "examples.py").write_text("\n".join(script))
+    assert run([sys.executable, "-W", "error", "examples.py"], folder) is not None
+
+
+def test_readme_shows_the_two_commands_on_its_first_screen():
+    first_screen = (ROOT / "README.md").read_text().splitlines()[:30]
+    assert any("make demo" in line for line in first_screen)
+    assert any("make test" in line for line in first_screen)
+
+
+def anchors(page):
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_links_lead_somewhere(page):
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    broken = []
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if "://" in link:
+            continue
+        name, _, anchor = link.partition("#")
+        target = (page.parent / name).resolve() if name else page
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            broken.append(link)
+    assert broken == []
+
+
+@pytest.mark.parametrize(
+    ("shape", "value", "wrong"),
+    [
+        ({"a": "integer"}, {"a": 1}, []),
+        ({"a": "integer"}, {"a": True}, ["$.a is True, not integer"]),
+        ({"a": "number or null"}, {"a": None}, []),
+        ({"a": "integer"}, {}, ["$.a is missing"]),
+        ({"a": "integer"}, {"a": 1, "b": 2}, ["$.b is not documented"]),
+        ({"NAME": ["integer"]}, {"x": [1, "2"]}, ["$.x[1] is '2', not integer"]),
+        ("srr-onnx/plan/1", "srr-onnx/plan/2", ["$ is 'srr-onnx/plan/2' instead of 'srr-onnx/plan/1'"]),
+    ],
+)
+def test_the_check_of_documented_shapes_sees_differences(shape, value, wrong):
+    assert mismatches(shape, value) == wrong
+
+
+def test_no_page_is_left_out():
+    assert {"README.md", "docs/commands.md", "docs/plan-file.md"} <= {page_id(page) for page in RUNNABLE}
+    assert all(isinstance(page, Path) for page in PAGES)
