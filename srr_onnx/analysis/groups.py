@@ -14,7 +14,6 @@ from typing import Any, overload
 import numpy as np
 
 from srr_onnx.analysis.labels import Freeze
-from srr_onnx.errors import UnknownNameError
 
 Units = np.ndarray[Any, np.dtype[np.int64]]
 Positions = np.ndarray[Any, np.dtype[np.int64]]
@@ -163,14 +162,3 @@ class Groups(Sequence[PruningGroup]):
     def frozen_nodes(self) -> frozenset[str]:
         """Nodes with filters that stay anyway."""
         return frozenset(entry.filters for entry in self.frozen)
-
-    def by_id(self, group_id: str) -> PruningGroup:
-        """Find a group by its id.
-
-        Raises:
-            UnknownNameError: No group has this id.
-        """
-        for group in self.groups:
-            if group.id == group_id:
-                return group
-        raise UnknownNameError("group", group_id, [group.id for group in self.groups])

@@ -22,7 +22,7 @@ from srr_onnx.rewriting.replay import apply_plan, prove
 @click.option(
     "--plan",
     "plan_path",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, readable=False),
     metavar="FILE",
     required=True,
     help="Plan that `prune` wrote.",

@@ -31,7 +31,7 @@ ASSETS = importlib.resources.files("srr_onnx") / "assets"
 @click.option(
     "--out",
     "folder",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, readable=False),
     default=".",
     show_default=True,
     metavar="DIR",

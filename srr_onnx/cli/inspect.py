@@ -135,7 +135,7 @@ def _show_layers(facts: Facts, top: int | None) -> None:
     rest = len(layers) - len(rows)
     show_table(("layer", "operator", "MACs", "share", "parameters"), rows, left=2)
     if rest > 0:
-        show_line(f"... and {rest} layers with fewer MACs (--all shows them)")
+        show_line(f"... and {rest} more (--all shows them)")
     show_line()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import math
 import os
@@ -86,11 +87,11 @@ def _import_modules(ctx: click.Context, param: click.Parameter, modules: Sequenc
             raise click.BadParameter(text, ctx, param) from error
 
 
-model_argument = click.argument("model", type=click.Path(path_type=Path))
+model_argument = click.argument("model", type=click.Path(path_type=Path, readable=False))
 output_option = click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, readable=False),
     metavar="FILE",
     help="File to write.  [default: MODEL.pruned.onnx beside the model]",
 )
@@ -156,9 +157,9 @@ def make_score_options(
 ) -> ScoreOptions:
     """Put the options of `criterion_options` together."""
     preset = SrrOptions.paper() if gamma == "paper" else SrrOptions.auto()
-    srr = SrrOptions(
+    srr = dataclasses.replace(
+        preset,
         gamma=gamma,
-        normalize=preset.normalize,
         node_removal=node_removal or preset.node_removal,
         filter_choice=filter_choice or preset.filter_choice,
     )

@@ -46,7 +46,9 @@ from srr_onnx.planning.budget import Budget
 )
 @options.allow_inexact_option
 @options.input_option
-@click.option("--plan", "plan_path", type=click.Path(path_type=Path), metavar="FILE", help="Write the plan too.")
+@click.option(
+    "--plan", "plan_path", type=click.Path(path_type=Path, readable=False), metavar="FILE", help="Write the plan too."
+)
 @click.option(
     "--compensate",
     type=click.Choice(["none"]),
@@ -98,6 +100,8 @@ def prune(
         show_json(facts)
     else:
         show_facts(facts)
+    if facts["groups"]["unproven"]:
+        note(f"warning: pruning failed the proof at {', '.join(facts['groups']['unproven'])}: please report this model")
     if no_verify and not dry_run:
         note("warning: not proven, as asked by --no-verify")
 

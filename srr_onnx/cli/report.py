@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from srr_onnx.analysis.labels import FreezeReason
 from srr_onnx.cli.tables import show_line, show_table
 from srr_onnx.cli.wording import percent, quantity, removed, shape
 from srr_onnx.graph.cost import CONVENTION
@@ -44,6 +45,7 @@ def collect_facts(command: str, original: Model, plan: Plan, output: Path | None
             "units_removed": sum(group.units - len(group.keep) for group in plan.groups),
             "inexact": sum(not group.exact for group in plan.groups),
             "narrowest": narrowest and {"id": narrowest.id, "units": narrowest.units, "kept": len(narrowest.keep)},
+            "unproven": [entry["filters"] for entry in plan.frozen if entry["reason"] == FreezeReason.UNPROVEN.value],
         },
         "proof": dict(plan.proof) or None,
     }
@@ -96,6 +98,8 @@ def _groups_text(facts: Facts) -> str:
     used, asked = budget.get("cap_used", 0), budget.get("max_group_ratio", 0)
     if budget.get("kind") != "ratio" and used > asked:
         text += f"; the budget needed up to {percent(used)} of a group, more than the {percent(asked)} allowed at first"
+    if groups["unproven"]:
+        text += f"; {len(groups['unproven'])} kept whole, since pruning them failed the proof"
     return text
 
 

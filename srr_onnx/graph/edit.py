@@ -16,8 +16,9 @@ import onnx_graphsurgeon as gs
 from onnx import TensorProto, helper
 from onnx_graphsurgeon.ir.tensor import LazyValues
 
-from srr_onnx.graph.load import assemble_model, quiet_graphsurgeon
+from srr_onnx.graph.load import assemble_model
 from srr_onnx.graph.model import Model, Shape
+from srr_onnx.graph.nodes import quiet_graphsurgeon
 from srr_onnx.graph.tensors import attach_payload, detach_payload, is_large, stored_tensors
 
 Array = np.ndarray[Any, Any]
@@ -86,8 +87,11 @@ def apply_edits(model: Model, edits: Edits) -> Model:
         The edited model, with shapes inferred anew.
     """
     _drop_unused(model, edits)
+    # graphsurgeon's export writes into messages that its import has taken over, so it gets a copy to work on.
+    working = onnx.ModelProto()
+    working.CopyFrom(model.proto)
     with quiet_graphsurgeon():
-        graph = gs.import_onnx(model.proto)
+        graph = gs.import_onnx(working)
     tensors: dict[str, gs.Tensor] = graph.tensors()
     stored = {name: model.constants[name] for name in model.stored if name in model.constants}
     detached = set(model.detached)

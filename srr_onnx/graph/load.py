@@ -6,25 +6,22 @@ ONNX model ends as one `ModelError`.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import heapq
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import onnx
-import onnx_graphsurgeon as gs
 from google.protobuf.message import DecodeError
-from onnx_graphsurgeon.logger.logger import G_LOGGER, LoggerSuppress
 
 from srr_onnx.errors import ModelError
 from srr_onnx.graph.folding import fold_constants, fold_with_reference
 from srr_onnx.graph.model import Model, Node, Shape
+from srr_onnx.graph.nodes import make_nodes, sort_nodes
 from srr_onnx.graph.shapes import infer_node, infer_shapes, resolve_inputs
 from srr_onnx.graph.tensors import detach_payload, is_large, read_tensor, stored_tensors
 
@@ -106,7 +103,7 @@ def assemble_model(
     Raises:
         ModelError: The graph is damaged.
     """
-    nodes = _sort(_make_nodes(proto))
+    nodes = sort_nodes(make_nodes(proto))
     shapes, dtypes = infer_shapes(proto, inputs)
     for name, array in stored.items():
         shapes[name], dtypes[name] = array.shape, array.dtype
@@ -203,99 +200,3 @@ def _is_json(data: bytes) -> bool:
     except (ValueError, UnicodeDecodeError):
         return False
     return True
-
-
-def quiet_graphsurgeon() -> contextlib.AbstractContextManager[object]:
-    """Keep graphsurgeon from printing: what it cannot represent is carried over by `graph.edit`."""
-    suppressed: contextlib.AbstractContextManager[object] = LoggerSuppress(G_LOGGER, G_LOGGER.CRITICAL)
-    return suppressed
-
-
-def _make_nodes(proto: onnx.ModelProto) -> list[Node]:
-    """Decode the nodes of the main graph with graphsurgeon."""
-    try:
-        with quiet_graphsurgeon():
-            graph = gs.import_onnx(proto)
-    except Exception as error:  # graphsurgeon raises many kinds on damaged files
-        raise ModelError(f"the graph cannot be read: {error}") from error
-    versions = {opset.domain if opset.domain != "ai.onnx" else "": opset.version for opset in proto.opset_import}
-    nodes = []
-    for index, (node, message) in enumerate(zip(graph.nodes, proto.graph.node, strict=True)):
-        domain = "" if message.domain == "ai.onnx" else message.domain
-        nodes.append(
-            Node(
-                index=index,
-                op_type=message.op_type,
-                domain=domain,
-                since_version=_since_version(message.op_type, domain, versions.get(domain, 0)),
-                name=message.name,
-                inputs=tuple(message.input),
-                outputs=tuple(message.output),
-                attributes=MappingProxyType(
-                    {key: value for key, value in node.attrs.items() if not isinstance(value, gs.Graph)}
-                ),
-                captured=tuple(_captured(message)),
-            )
-        )
-    return nodes
-
-
-def _since_version(op_type: str, domain: str, opset: int) -> int:
-    try:
-        return int(onnx.defs.get_schema(op_type, opset, domain).since_version)
-    except onnx.defs.SchemaError:
-        return 0
-
-
-def _captured(message: onnx.NodeProto) -> Iterator[str]:
-    """Outer values that the subgraphs of a node read, each once."""
-    seen: set[str] = set()
-    for attribute in message.attribute:
-        for graph in [attribute.g] if attribute.HasField("g") else list(attribute.graphs):
-            for name in _free_values(graph):
-                if name not in seen:
-                    seen.add(name)
-                    yield name
-
-
-def _free_values(graph: onnx.GraphProto) -> Iterator[str]:
-    own = {value.name for value in graph.input} | {init.name for init in graph.initializer}
-    own |= {name for node in graph.node for name in node.output}
-    for node in graph.node:
-        for name in [*node.input, *_captured(node)]:
-            if name and name not in own:
-                yield name
-    for output in graph.output:
-        if output.name not in own:
-            yield output.name
-
-
-def _sort(nodes: list[Node]) -> tuple[Node, ...]:
-    """Execution order, as close to the file's order as can be (Kahn's algorithm, smallest index first)."""
-    producer: dict[str, int] = {}
-    for node in nodes:
-        for name in node.outputs:
-            if name and name in producer:
-                raise ModelError(f"value {name!r} is made by two nodes: the file is damaged")
-            if name:
-                producer[name] = node.index
-    waiting = [0] * len(nodes)
-    readers: list[list[int]] = [[] for _ in nodes]
-    for node in nodes:
-        for source in {producer[name] for name in node.inputs + node.captured if name in producer}:
-            readers[source].append(node.index)
-            waiting[node.index] += 1
-    ready = [index for index, count in enumerate(waiting) if count == 0]
-    heapq.heapify(ready)
-    order = []
-    while ready:
-        index = heapq.heappop(ready)
-        order.append(nodes[index])
-        for reader in readers[index]:
-            waiting[reader] -= 1
-            if waiting[reader] == 0:
-                heapq.heappush(ready, reader)
-    if len(order) < len(nodes):
-        stuck = next(node for node in nodes if waiting[node.index])
-        raise ModelError(f"the graph has a cycle through node {stuck.label!r}: the file is damaged")
-    return tuple(order)

@@ -146,6 +146,9 @@ def infer_node(
     Returns:
         Shape and element type of the outputs that can be inferred; empty where inference fails.
     """
+    if message.op_type == "GroupNormalization" and not message.domain and message.input[0] in shapes:
+        # ONNX has no inference for it, and refuses to try with version 18; it keeps the input's shape.
+        return {message.output[0]: (shapes[message.input[0]], dtypes.get(message.input[0]))}
     version = next((opset.version for opset in opsets if opset.domain in ("", "ai.onnx")), 0)
     try:
         schema = onnx.defs.get_schema(message.op_type, version, message.domain)
@@ -164,20 +167,7 @@ def infer_node(
         )
     except Exception:  # the C++ library raises several kinds; an unknown shape is no error here
         return {}
-    found = {name: _read_type(kind.tensor_type) for name, kind in inferred.items() if kind.HasField("tensor_type")}
-    name = message.output[0]
-    if schema.name in _LIKE_INPUT and not message.domain and found.get(name, (None, None))[0] is None:
-        found[name] = shapes[message.input[0]], dtypes[message.input[0]]
-    return found
-
-
-# Operators that keep the input's shape and that ONNX has no inference for, in version 1 or at all.
-_LIKE_INPUT = frozenset(
-    {
-        "Abs", "Ceil", "Clip", "Dropout", "Elu", "Exp", "Floor", "GroupNormalization", "HardSigmoid",
-        "InstanceNormalization", "LeakyRelu", "Log", "Neg", "Reciprocal", "Relu", "Selu", "Sigmoid", "Sqrt", "Tanh",
-    }
-)  # fmt: skip
+    return {name: _read_type(kind.tensor_type) for name, kind in inferred.items() if kind.HasField("tensor_type")}
 
 
 def _read_type(kind: onnx.TypeProto.Tensor) -> tuple[Shape | None, np.dtype[Any] | None]:

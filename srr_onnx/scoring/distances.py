@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,8 @@ _MOST_PRODUCTS = 1 << 34
 _LEAST_COLUMNS = 1024
 # Squared distances below this, for vectors of norm <= 1, are rounding of the float32 products: equal filters.
 _RESOLUTION = 4e-6
+# Stands for a threshold of 0, which only equal filters meet.
+_SMALLEST = 1e-30
 
 
 def count_pairs(units: int) -> int:
@@ -97,42 +99,62 @@ def pairwise_distances(pieces: Iterable[Rows], units: int) -> Distances:
 class FilterDistances:
     """Distances between the unit-normalized filters of a group.
 
-    A unit's vector is the concatenation of its filters, each scaled to L2 norm 1, over the FILTER slices of the group,
-    times 1 / sqrt(number of slices): it has norm 1, and for a single Conv it is the paper's. A zero filter stays zero.
+    A unit has one filter per FILTER slice of the group, that is, per layer. Two units are as far apart as their filters
+    are in the layer where they differ most, measured in that layer's threshold: they are neighbors in the group's graph
+    if they are in the graph of every layer. A zero filter stays zero.
 
     Attributes:
         group_id: Id of the group.
         units: Shape `(U,)`: the units by ascending L1 norm, of equals the lowest first. The vertices of the group's
             graph are numbered in this order, so "the lowest vertex" is always the unit of least importance.
         l1: Shape `(U,)`: L1 norm of every unit, in the order of the group.
-        between: Shape `(U, U)`: Euclidean distances between vertices, in [0, 2].
-        length: Mean length of a filter over the slices.
+        between: Shape `(U, U)`: distances between vertices, as multiples of the threshold.
+        threshold: Euclidean distance between unit vectors, in [0, 2]; the mean over the layers.
     """
 
     group_id: str
     units: np.ndarray[Any, np.dtype[np.int64]]
     l1: Floats
     between: Distances
-    length: float
-
-    def sample(self, share: float = 1.0) -> Distances:
-        """Give the distances between different units, or a share of them below 1: random pairs, always the same."""
-        size = len(self.units)
-        if share >= 1 or size < 2:
-            return self.between[np.triu_indices(size, 1)]
-        rng = np.random.default_rng(size)
-        count = math.ceil(share * count_pairs(size))
-        first = rng.integers(size, size=count)
-        second = (first + rng.integers(1, size, size=count)) % size
-        picked: Distances = self.between[first, second]
-        return picked
+    threshold: float
 
 
-def measure_distances(slices: Slices, *, is_exact: bool = True) -> FilterDistances:
+def sample_pairs(between: Distances, most: float = math.inf) -> Distances:
+    """Give the distances between different vertices, or some of them.
+
+    Args:
+        between: Shape `(U, U)`.
+        most: Of more pairs than this, that many are drawn at random, always the same.
+
+    Returns:
+        Shape `(M,)`.
+    """
+    size = len(between)
+    if count_pairs(size) <= most:
+        return between[np.triu_indices(size, 1)]
+    rng = np.random.default_rng(size)
+    count = math.ceil(most)
+    first = rng.integers(size, size=count)
+    second = (first + rng.integers(1, size, size=count)) % size
+    picked: Distances = between[first, second]
+    return picked
+
+
+def measure_distances(
+    slices: Slices,
+    threshold: Callable[[Distances, float], float] = lambda between, length: 1.0,
+    *,
+    is_joined: bool = False,
+    is_exact: bool = True,
+) -> FilterDistances:
     """Measure how far apart the filters of a group are, whatever their norms.
 
     Args:
         slices: Parameters of one group.
+        threshold: Gives the threshold of a layer from the Euclidean distances between its unit-normalized filters,
+            shape `(U, U)`, and from the length of a filter; by default 1, which leaves Euclidean distances.
+        is_joined: Whether to concatenate a unit's filters over all layers to a single vector of norm 1 instead; the
+            length is then the mean over the layers.
         is_exact: Whether to compare all entries even of very long filters.
 
     Returns:
@@ -147,12 +169,18 @@ def measure_distances(slices: Slices, *, is_exact: bool = True) -> FilterDistanc
     parts = filter_rows(slices)
     l1 = l1_norms(parts)
     units = np.argsort(l1, kind="stable")
-    norm = 1 / math.sqrt(len(parts))
     most_columns = None if is_exact else max(_LEAST_COLUMNS, _MOST_PRODUCTS // len(units) ** 2)
-    pieces = (piece for rows in parts for piece in _unit_pieces(rows, units, norm, most_columns))
-    between = pairwise_distances(pieces, len(units))
-    length = sum(rows.shape[1] for rows in parts) / len(parts)
-    return FilterDistances(slices.group_id, units, l1, between, length)
+    farthest: Distances | None = None
+    thresholds = []
+    for layers in [parts] if is_joined else [[rows] for rows in parts]:
+        norm = 1 / math.sqrt(len(layers))
+        pieces = (piece for rows in layers for piece in _unit_pieces(rows, units, norm, most_columns))
+        between = pairwise_distances(pieces, len(units))
+        thresholds.append(threshold(between, sum(rows.shape[1] for rows in layers) / len(layers)))
+        between /= max(thresholds[-1], _SMALLEST)
+        farthest = between if farthest is None else np.maximum(farthest, between, out=farthest)
+    assert farthest is not None  # there is at least one slice
+    return FilterDistances(slices.group_id, units, l1, farthest, sum(thresholds) / len(thresholds))
 
 
 def _unit_pieces(
@@ -197,8 +225,7 @@ def fixed_threshold(gamma: float, length: float) -> float:
 
     Args:
         gamma: Bound on distance / sqrt(length).
-        length: Length n of a filter; for several filters per unit the mean of their lengths, so that using the same
-            filters twice changes nothing.
+        length: Length n of a filter.
 
     Returns:
         Euclidean distance between unit vectors.

@@ -12,6 +12,7 @@ from typing import Literal, get_args
 from srr_onnx.errors import SrrError
 
 Gamma = Literal["auto", "paper"] | float
+Coupling = Literal["every_layer", "joined"]
 NodeRemoval = Literal["highest_degree", "smallest_l1", "random"]
 FilterChoice = Literal["removed_nodes", "l1", "closest_pair"]
 
@@ -24,12 +25,14 @@ class SrrOptions:
 
     Attributes:
         gamma: Which distances make an edge. "auto": the quantile below. A number g: those with
-            distance / sqrt(n) <= g, where n is the length of a filter (for a group with several parameters, the mean
-            length of their filters). "paper": this rule with g = 0.023, of which no published value is known to us
-            but which a public re-implementation says to lie in the paper's range.
-        quantile: For gamma "auto": share of the distances between filters of one group that make an edge, in [0, 1].
+            distance / sqrt(n) <= g, where n is the length of a filter. "paper": this rule with g = 0.023, of which no
+            published value is known to us but which a public re-implementation says to lie in the paper's range.
+        quantile: For gamma "auto": share of the distances between the filters of a layer that make an edge, in [0, 1].
         pooled: For gamma "auto": one threshold for the whole model, from the distances of all groups together, instead
-            of one per group.
+            of one per layer.
+        coupling: How the graph of a group is made whose units have filters in several layers. "every_layer": two units
+            are neighbors if their filters are in every layer's own graph. "joined": if their filters, concatenated over
+            the layers, are close; n is then the mean length.
         normalize: Rank groups by (R - 1) / (U - 1), U units at the start, instead of R, which grows with U.
         node_removal: Which node of a graph goes next: the one with the most neighbors left (of equals the unit with the
             smaller L1 norm, then the lower index), the one with the smallest L1 norm, or a random one.
@@ -49,8 +52,9 @@ class SrrOptions:
     """
 
     gamma: Gamma = "auto"
-    quantile: float = 0.25
-    pooled: bool = True
+    quantile: float = 0.5
+    pooled: bool = False
+    coupling: Coupling = "every_layer"
     normalize: bool = True
     node_removal: NodeRemoval = "highest_degree"
     filter_choice: FilterChoice = "removed_nodes"
@@ -64,6 +68,7 @@ class SrrOptions:
             raise SrrError(f"gamma (={self.gamma}) must be a finite number of at least 0, 'auto' or 'paper'")
         if not 0 <= self.quantile <= 1:
             raise SrrError(f"quantile (={self.quantile}) must lie between 0 and 1")
+        _check_choice("coupling", self.coupling, get_args(Coupling))
         _check_choice("node_removal", self.node_removal, get_args(NodeRemoval))
         _check_choice("filter_choice", self.filter_choice, get_args(FilterChoice))
         weights = (self.component_weight, self.covering_weight)

@@ -20,13 +20,14 @@ from srr_onnx.scoring.distances import (
     fixed_threshold,
     lower_quantile,
     measure_distances,
+    sample_pairs,
 )
 from srr_onnx.scoring.options import PAPER_GAMMA, SrrOptions
 from srr_onnx.scoring.shrinking_graph import Adjacency, order_by_degree
 from srr_onnx.scoring.slices import Slices
 from srr_onnx.scoring.trajectory import Redundancy, Trajectory
 
-# Distances that are looked at for the quantile over a whole model; more would not move it visibly.
+# Distances that are looked at for a quantile; more would not move it visibly.
 _SAMPLE = 1_000_000
 # Distances that are kept from the search for the threshold to the graphs (240 MB); the rest is measured twice.
 _KEPT = 60_000_000
@@ -63,8 +64,9 @@ def find_redundancies(
 ) -> dict[str, GroupRedundancy]:
     """Make the graph of every group and follow its redundancy.
 
-    Two units are joined when their unit-normalized filters are close. Bias and normalization take no part; where
-    normalization is folded into the filters, a negative scale turns the sign of a filter and so counts.
+    Two units are neighbors when their unit-normalized filters are close in every layer of the group. Bias and
+    normalization take no part; where normalization is folded into the filters, a negative scale turns the sign of a
+    filter and so counts.
 
     Args:
         groups: Parameters of all groups that share a pooled threshold.
@@ -86,40 +88,46 @@ def find_redundancies(
     kept: dict[str, FilterDistances] = {}
     pooled: float | None = None
     if options.gamma == "auto" and options.pooled:
-        pooled = _pooled_threshold(groups, options.quantile, kept)
+        pooled = _pooled_threshold(groups, options, kept)
     found = {}
     for done, slices in enumerate(groups, start=1):
-        distances = kept.pop(slices.group_id, None) or measure_distances(slices, is_exact=options.gamma != "auto")
-        threshold = _own_threshold(distances, options) if pooled is None else pooled
-        found[slices.group_id] = _follow(distances, threshold, options, seed)
+        distances = kept.pop(slices.group_id, None) or _measure(slices, options)
+        found[slices.group_id] = _follow(distances, 1.0 if pooled is None else pooled, options, seed)
         if on_group:
             on_group(done, len(groups))
     return found
 
 
-def _pooled_threshold(groups: Sequence[Slices], quantile: float, kept: dict[str, FilterDistances]) -> float:
+def _pooled_threshold(groups: Sequence[Slices], options: SrrOptions, kept: dict[str, FilterDistances]) -> float:
     """Find one quantile over all groups, every pair of units counting alike; distances that fit go into `kept`."""
     share = _SAMPLE / max(sum(count_pairs(slices.units) for slices in groups), 1)
     samples: list[Distances] = [np.zeros(0, np.float32)]
     room = _KEPT
     for slices in groups:
-        distances = measure_distances(slices, is_exact=False)
-        samples.append(distances.sample(share))
+        distances = _measure(slices, options)
+        samples.append(sample_pairs(distances.between, share * count_pairs(slices.units)))
         room -= slices.units**2
         if room >= 0:
             kept[slices.group_id] = distances
-    return lower_quantile(np.concatenate(samples), quantile)
+    return lower_quantile(np.concatenate(samples), options.quantile)
 
 
-def _own_threshold(distances: FilterDistances, options: SrrOptions) -> float:
-    if options.gamma == "auto":
-        return lower_quantile(distances.sample(), options.quantile)
-    return fixed_threshold(PAPER_GAMMA if options.gamma == "paper" else options.gamma, distances.length)
+def _measure(slices: Slices, options: SrrOptions) -> FilterDistances:
+    """Measure the distances of one group in its own thresholds, or as they are where the threshold is pooled."""
+
+    def threshold(between: Distances, length: float) -> float:
+        if options.gamma != "auto":
+            return fixed_threshold(PAPER_GAMMA if options.gamma == "paper" else options.gamma, length)
+        return 1.0 if options.pooled else lower_quantile(sample_pairs(between, _SAMPLE), options.quantile)
+
+    return measure_distances(
+        slices, threshold, is_joined=options.coupling == "joined", is_exact=options.gamma != "auto"
+    )
 
 
-def _follow(distances: FilterDistances, threshold: float, options: SrrOptions, seed: int) -> GroupRedundancy:
-    """Make the graph of one group at a threshold, its trajectory and its scores."""
-    adjacency: Adjacency = distances.between <= threshold
+def _follow(distances: FilterDistances, bound: float, options: SrrOptions, seed: int) -> GroupRedundancy:
+    """Make the graph of one group, whose edges are the distances up to a bound, its trajectory and its scores."""
+    adjacency: Adjacency = distances.between <= bound
     np.fill_diagonal(adjacency, False)
     size = len(adjacency)
     if options.node_removal == "highest_degree":
@@ -128,7 +136,7 @@ def _follow(distances: FilterDistances, threshold: float, options: SrrOptions, s
         order = list(range(size))  # the vertices are numbered that way
     else:
         order = group_rng(seed, distances.group_id).permutation(size).tolist()
-    trajectory = Trajectory(distances.group_id, adjacency, order, options, threshold)
+    trajectory = Trajectory(distances.group_id, adjacency, order, options, bound * distances.threshold)
     if options.filter_choice == "l1":
         return GroupRedundancy(trajectory, distances.l1)
     if options.filter_choice == "closest_pair":

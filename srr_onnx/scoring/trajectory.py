@@ -25,7 +25,7 @@ class Redundancy:
         covering: Estimate N1c of the 1-covering number: mean of the greedy 1-cover and the greedy 2-cover.
         redundancy: R = U / (w1 * k + w2 * N1c); with w1 + w2 = 1 from 1 (no edges) to U (complete graph).
         normalized: (R - 1) / (U - 1); 0 for a single unit.
-        gamma: Threshold of the edges: Euclidean distance between unit vectors.
+        gamma: Threshold of the edges: Euclidean distance between unit vectors, the mean over the layers of the group.
     """
 
     group_id: str

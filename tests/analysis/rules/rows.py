@@ -28,6 +28,8 @@ from srr_onnx.rewriting.apply import kept_positions, prune_units
 NEWEST = 25
 # Runtimes promise nothing about older models; versions that only those select are not tested.
 OLDEST = 7
+# No runtime at hand has a kernel for these: they are analyzed and rewritten, not run.
+UNRUN = {("GlobalLpPool", 22)}
 Body = Callable[[Graph, str], str]
 
 
@@ -119,6 +121,9 @@ def check(row: Row) -> None:
     is_kept = halve(groups)
     kept = kept_positions(groups, is_kept)
     pruned = onnx.load(str(save_model(prune_units(model, groups, is_kept), "pruned.onnx", force=True)))
+    if (row.op_type, row.version) in UNRUN:
+        onnx.checker.check_model(pruned, full_check=True)
+        return
     got = run(pruned)
     want = run(original if row.inexact else oracle.mask_model(original, kept, model.shapes))
     assert {name: value.shape for name, value in got.items()} == {name: value.shape for name, value in want.items()}

@@ -84,7 +84,9 @@ def two_maps(g: Graph, y: str, op: str) -> str:
 
 
 def compare(g: Graph, y: str, op: str) -> str:
-    return str(g("Cast", g(op, g("Abs", y), g.weight(8, 1, 1)), to=FLOAT))
+    result = g(op, g("Abs", y), g.weight(8, 1, 1))
+    g.shapes[result], g.dtypes[result] = g.shapes[y], BOOL  # version 12 of two of them has no inference of its own
+    return str(g("Cast", result, to=FLOAT))
 
 
 def equal(g: Graph, y: str, op: str) -> str:

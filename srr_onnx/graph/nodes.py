@@ -1,0 +1,134 @@
+"""LOAD: protobuf to `Node`s in execution order.
+
+graphsurgeon decodes the attributes; the order is as close to the file's as its edges allow.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+from collections.abc import Iterator
+from types import MappingProxyType
+
+import onnx
+import onnx_graphsurgeon as gs
+from onnx_graphsurgeon.logger.logger import G_LOGGER, LoggerSuppress
+
+from srr_onnx.errors import ModelError
+from srr_onnx.graph.model import Node
+
+
+def quiet_graphsurgeon() -> contextlib.AbstractContextManager[object]:
+    """Keep graphsurgeon from printing: what it cannot represent is carried over by `graph.edit`."""
+    suppressed: contextlib.AbstractContextManager[object] = LoggerSuppress(G_LOGGER, G_LOGGER.CRITICAL)
+    return suppressed
+
+
+def make_nodes(proto: onnx.ModelProto) -> list[Node]:
+    """Decode the nodes of the main graph.
+
+    Args:
+        proto: The model.
+
+    Returns:
+        One node per message, in file order.
+
+    Raises:
+        ModelError: A node cannot be decoded.
+    """
+    try:
+        with quiet_graphsurgeon():
+            graph = gs.import_onnx(proto)
+    except Exception as error:  # graphsurgeon raises many kinds on damaged files
+        raise ModelError(f"the graph cannot be read: {error}") from error
+    versions = {opset.domain if opset.domain != "ai.onnx" else "": opset.version for opset in proto.opset_import}
+    nodes = []
+    for index, (node, message) in enumerate(zip(graph.nodes, proto.graph.node, strict=True)):
+        domain = "" if message.domain == "ai.onnx" else message.domain
+        nodes.append(
+            Node(
+                index=index,
+                op_type=message.op_type,
+                domain=domain,
+                since_version=_since_version(message.op_type, domain, versions.get(domain, 0)),
+                name=message.name,
+                inputs=tuple(message.input),
+                outputs=tuple(message.output),
+                attributes=MappingProxyType(
+                    {key: value for key, value in node.attrs.items() if not isinstance(value, gs.Graph)}
+                ),
+                captured=tuple(_captured(message)),
+            )
+        )
+    return nodes
+
+
+def _since_version(op_type: str, domain: str, opset: int) -> int:
+    try:
+        return int(onnx.defs.get_schema(op_type, opset, domain).since_version)
+    except onnx.defs.SchemaError:
+        return 0
+
+
+def _captured(message: onnx.NodeProto) -> Iterator[str]:
+    """Outer values that the subgraphs of a node read, each once."""
+    seen: set[str] = set()
+    for attribute in message.attribute:
+        for graph in [attribute.g] if attribute.HasField("g") else list(attribute.graphs):
+            for name in _free_values(graph):
+                if name not in seen:
+                    seen.add(name)
+                    yield name
+
+
+def _free_values(graph: onnx.GraphProto) -> Iterator[str]:
+    own = {value.name for value in graph.input} | {init.name for init in graph.initializer}
+    own |= {name for node in graph.node for name in node.output}
+    for node in graph.node:
+        for name in [*node.input, *_captured(node)]:
+            if name and name not in own:
+                yield name
+    for output in graph.output:
+        if output.name not in own:
+            yield output.name
+
+
+def sort_nodes(nodes: list[Node]) -> tuple[Node, ...]:
+    """Put nodes into execution order (Kahn's algorithm, smallest index first).
+
+    Args:
+        nodes: In file order.
+
+    Returns:
+        The same nodes.
+
+    Raises:
+        ModelError: Two nodes make the same value, or the graph has a cycle.
+    """
+    producer: dict[str, int] = {}
+    for node in nodes:
+        for name in node.outputs:
+            if name and name in producer:
+                raise ModelError(f"value {name!r} is made by two nodes: the file is damaged")
+            if name:
+                producer[name] = node.index
+    waiting = [0] * len(nodes)
+    readers: list[list[int]] = [[] for _ in nodes]
+    for node in nodes:
+        for source in {producer[name] for name in node.inputs + node.captured if name in producer}:
+            readers[source].append(node.index)
+            waiting[node.index] += 1
+    ready = [index for index, count in enumerate(waiting) if count == 0]
+    heapq.heapify(ready)
+    order = []
+    while ready:
+        index = heapq.heappop(ready)
+        order.append(nodes[index])
+        for reader in readers[index]:
+            waiting[reader] -= 1
+            if waiting[reader] == 0:
+                heapq.heappush(ready, reader)
+    if len(order) < len(nodes):
+        stuck = next(node for node in nodes if waiting[node.index])
+        raise ModelError(f"the graph has a cycle through node {stuck.label!r}: the file is damaged")
+    return tuple(order)

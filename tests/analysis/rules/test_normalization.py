@@ -1,0 +1,104 @@
+"""Normalizations: over each channel, over groups of channels, and over all of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import rows as table
+from rows import Row, rows
+
+from builders import Graph
+
+
+def vectors(g: Graph, count: int, number: int) -> list[str]:
+    made = [g.weight(count, scale=1.0) for _ in range(min(number, 3))]
+    if number == 4:
+        made.append(g.constant(np.linspace(0.5, 2.0, count), dtype="f4"))
+    return made
+
+
+def batch(g: Graph, y: str, op: str) -> str:
+    return str(g(op, y, *vectors(g, 8, 4)))
+
+
+def instance(g: Graph, y: str, op: str) -> str:
+    return str(g(op, y, *vectors(g, 8, 2)))
+
+
+def group(g: Graph, y: str, op: str) -> str:
+    return str(g(op, y, *vectors(g, 4 if g.opset < 21 else 8, 2), num_groups=4, shape=g.shapes[y]))
+
+
+def layer(g: Graph, y: str, op: str) -> str:
+    last = g("Transpose", y, perm=[0, 2, 3, 1])
+    operands = vectors(g, 8, 2 if op == "LayerNormalization" else 1)
+    return str(g("Transpose", g(op, last, *operands, shape=g.shapes[last]), perm=[0, 3, 1, 2]))
+
+
+def over_channels(g: Graph, y: str, op: str) -> str:
+    return str(g(op, y, axis=1))
+
+
+def plain(g: Graph, y: str, op: str) -> str:
+    return str(g(op, y, shape=g.shapes[y]))
+
+
+def mean_variance(g: Graph, y: str, op: str) -> str:
+    return str(g(op, y, axes=[1], shape=g.shapes[y]))
+
+
+def neighbours(g: Graph, y: str, op: str) -> str:
+    return str(g(op, y, size=3))
+
+
+ROWS = [
+    *rows("BatchNormalization", (7, 9, 14, 15), batch, axes=frozenset((slot, 0) for slot in (1, 2, 3, 4))),
+    *rows("InstanceNormalization", (1, 6, 22), instance, axes=frozenset({(1, 0), (2, 0)})),
+    *rows("GroupNormalization", (18, 21), group, sizes=(4,), axes=frozenset({(1, 0), (2, 0)})),
+    *rows("LayerNormalization", (17,), layer, axes=frozenset({(1, 0), (2, 0)}), inexact=True),
+    *rows("RMSNormalization", (23,), layer, axes=frozenset({(1, 0)}), inexact=True),
+    *rows("Softmax LogSoftmax Hardmax", (1, 11, 13), over_channels, inexact=True),
+    *rows("LpNormalization", (1, 22), over_channels, inexact=True),
+    *rows("MeanVarianceNormalization", (9, 13), mean_variance, inexact=True),
+    *rows("LRN", (1, 13), neighbours, inexact=True),
+]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=str)
+def test_row(row: Row) -> None:
+    table.check(row)
+
+
+@pytest.mark.parametrize("op_type", ["Softmax", "LogSoftmax", "Hardmax", "LpNormalization"])
+def test_other_axes_are_exact(op_type: str) -> None:
+    def body(g: Graph, y: str) -> str:
+        return str(g(op_type, y, axis=3))
+
+    table.check(Row(op_type, table.since(op_type, 17), body))
+
+
+@pytest.mark.parametrize("op_type", ["Softmax", "LogSoftmax", "Hardmax"])
+def test_before_version_13_all_axes_from_the_given_one_mix(op_type: str) -> None:
+    def body(g: Graph, y: str) -> str:
+        return str(g(op_type, y, axis=0))
+
+    table.check(Row(op_type, 11, body, inexact=True))
+
+
+def test_mean_and_variance_over_space_are_exact() -> None:
+    def body(g: Graph, y: str) -> str:
+        return str(g("MeanVarianceNormalization", y, axes=[2, 3], shape=g.shapes[y]))
+
+    table.check(Row("MeanVarianceNormalization", 13, body))
+
+
+def test_training_mode_has_more_outputs() -> None:
+    def body(g: Graph, y: str) -> str:
+        return str(g("BatchNormalization", y, *vectors(g, 8, 4), training_mode=1, outputs=["bn", "m", "v"])[0])
+
+    g = Graph(15)
+    y = body(g, g.conv(g.input("x", (1, 3, 4, 4)), 8))
+    g.output(g.conv(y, 2))
+    groups = table.find_groups(table.load_model(g.model()))
+    assert tuple(group.size for group in groups) == (8,)
+    assert {("m", 0), ("v", 0)} <= set(groups[0].values)
