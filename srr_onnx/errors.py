@@ -56,8 +56,8 @@ class UnknownNameError(SrrError):
     exit_code = 2
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        known = sorted(set(known))
         self.matches = close_matches(name, known)
-        known = sorted(known)
         if self.matches:
             hint = "did you mean " + " or ".join(repr(match) for match in self.matches) + "?"
         elif len(known) <= 12:

@@ -139,7 +139,8 @@ class Graph:
 
     def _infer(self, node: onnx.NodeProto, shape: Shape | None) -> None:
         if shape is not None:
-            self.shapes[node.output[0]], self.dtypes[node.output[0]] = tuple(shape), self.dtypes[node.input[0]]
+            self.shapes[node.output[0]] = tuple(shape)
+            self.dtypes[node.output[0]] = self.dtypes.get(node.input[0], TensorProto.FLOAT)
             return
         known = {name for name in node.input if name in self.shapes}
         if not onnx.defs.has(node.op_type, node.domain) or known != set(node.input) - {""}:

@@ -28,7 +28,7 @@ COMMANDS = {
     "demo": ("srr_onnx.cli.demo", "Prune the bundled model; measure accuracy and latency before and after."),
 }
 
-EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 2, 130, 143
 TRACEBACK_VARIABLE = "SRR_ONNX_TRACEBACK"
 
 
@@ -58,6 +58,12 @@ class Program(click.Group):
 
     def _run(self, *args: Any, **extra: Any) -> int:
         try:
+            return self._translate(*args, **extra)
+        except (click.Abort, KeyboardInterrupt) as error:
+            return _fail("interrupted: nothing was written by halves", EXIT_INTERRUPTED, error, label="")
+
+    def _translate(self, *args: Any, **extra: Any) -> int:
+        try:
             result = super().main(*args, **extra)
             sys.stdout.flush()
         except SrrError as error:
@@ -67,8 +73,6 @@ class Program(click.Group):
             return _fail(error.format_message() + hint, EXIT_USAGE, error)
         except click.ClickException as error:
             return _fail(error.format_message(), error.exit_code, error)
-        except (click.Abort, KeyboardInterrupt) as error:
-            return _fail("interrupted: nothing was written by halves", EXIT_INTERRUPTED, error, label="")
         except MemoryError as error:
             return _fail("out of memory: the model is too large for this machine", EXIT_ERROR, error)
         except BrokenPipeError:
@@ -79,6 +83,8 @@ class Program(click.Group):
             where = repr(str(error.filename)) if error.filename is not None else "the result cannot be printed"
             return _fail(f"{where}: {error.strerror or error}", EXIT_ERROR, error)
         except Exception as error:
+            if stop := _find_stop(error):
+                raise stop from None
             name = type(error).__name__
             text = f"{name}: {error} (please report this; {TRACEBACK_VARIABLE}=1 shows where it happened)"
             return _fail(text, EXIT_ERROR, error, label="internal error: ")
@@ -105,9 +111,16 @@ def _drop_output() -> None:
         return
 
 
+def _find_stop(error: BaseException | None) -> BaseException | None:
+    """The signal behind an error: one that comes while a library is imported arrives as an ImportError."""
+    while error is not None and not isinstance(error, KeyboardInterrupt | SystemExit):
+        error = error.__cause__ or error.__context__
+    return error
+
+
 def _stop(signal_number: int, frame: object) -> NoReturn:
     """Leave through all `finally` blocks, so that temporary files are removed."""
-    sys.exit(128 + signal_number)
+    sys.exit(EXIT_TERMINATED)
 
 
 @click.group(cls=Program, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
@@ -130,7 +143,14 @@ def main() -> None:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by the shell
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 open until the end
-    program.main()
+    try:
+        program.main()
+    except SystemExit as end:
+        if end.code in (EXIT_INTERRUPTED, EXIT_TERMINATED):
+            # Libraries that were stopped half-way through their start can crash while Python takes them down.
+            sys.stderr.flush()
+            os._exit(int(end.code))
+        raise
 
 
 if __name__ == "__main__":

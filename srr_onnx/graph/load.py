@@ -21,9 +21,9 @@ from google.protobuf.message import DecodeError
 from srr_onnx.errors import ModelError
 from srr_onnx.graph.folding import fold_constants, fold_with_reference
 from srr_onnx.graph.model import Model, Node, Shape
-from srr_onnx.graph.nodes import make_nodes, sort_nodes
+from srr_onnx.graph.nodes import check_names, make_nodes, sort_nodes
 from srr_onnx.graph.shapes import infer_node, infer_shapes, resolve_inputs
-from srr_onnx.graph.tensors import detach_payload, is_large, read_tensor, stored_tensors
+from srr_onnx.graph.tensors import check_subgraphs, detach_payload, is_large, read_tensor, stored_tensors
 
 _SIGNATURES = {
     b"\x89PNG": "a PNG picture",
@@ -57,6 +57,7 @@ def load_model(
     path = None if isinstance(source, (bytes, onnx.ModelProto)) else Path(source)
     proto, sha256, size = _read(source, path)
     folder = None if path is None else path.resolve().parent
+    check_subgraphs(proto.graph)
     stored: dict[str, np.ndarray[Any, Any]] = {}
     detached = set()
     for name, tensor in stored_tensors(proto.graph):
@@ -103,6 +104,7 @@ def assemble_model(
     Raises:
         ModelError: The graph is damaged.
     """
+    check_names(proto.graph)
     nodes = sort_nodes(make_nodes(proto))
     shapes, dtypes = infer_shapes(proto, inputs)
     for name, array in stored.items():

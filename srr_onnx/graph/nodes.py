@@ -24,6 +24,38 @@ def quiet_graphsurgeon() -> contextlib.AbstractContextManager[object]:
     return suppressed
 
 
+def check_names(graph: onnx.GraphProto) -> None:
+    """Check that names are text, and that every value that is read is made exactly once.
+
+    Args:
+        graph: The main graph of a model.
+
+    Raises:
+        ModelError: A name is no text, or a value is made twice, or by nobody.
+    """
+    stored = {tensor.name for tensor in graph.initializer} | {t.values.name for t in graph.sparse_initializer}
+    known = stored | {value.name for value in graph.input}
+    outputs = [output.name for output in graph.output]
+    words = [*known, *outputs]
+    for node in graph.node:
+        words += [node.op_type, node.domain, node.name, *node.input, *node.output]
+        for name in filter(None, node.output):
+            if name in known:
+                raise ModelError(f"value {name!r} is made by two nodes, or is stored as well: the file is damaged")
+            known.add(name)
+    # protobuf gives strings that are no valid UTF-8 as bytes
+    broken = next((word for word in words if not isinstance(word, str)), None)
+    if broken is not None:
+        raise ModelError(f"the name {broken!r} is no valid text: the file is damaged")
+    for node in graph.node:
+        for name in [*node.input, *_captured(node)]:
+            if name and name not in known:
+                raise ModelError(f"node {node.name or node.op_type!r} reads {name!r}, which nothing makes")
+    for name in outputs:
+        if name not in known:
+            raise ModelError(f"nothing makes the graph output {name!r}: the file is damaged")
+
+
 def make_nodes(proto: onnx.ModelProto) -> list[Node]:
     """Decode the nodes of the main graph.
 
@@ -103,15 +135,9 @@ def sort_nodes(nodes: list[Node]) -> tuple[Node, ...]:
         The same nodes.
 
     Raises:
-        ModelError: Two nodes make the same value, or the graph has a cycle.
+        ModelError: The graph has a cycle.
     """
-    producer: dict[str, int] = {}
-    for node in nodes:
-        for name in node.outputs:
-            if name and name in producer:
-                raise ModelError(f"value {name!r} is made by two nodes: the file is damaged")
-            if name:
-                producer[name] = node.index
+    producer = {name: node.index for node in nodes for name in node.outputs if name}
     waiting = [0] * len(nodes)
     readers: list[list[int]] = [[] for _ in nodes]
     for node in nodes:

@@ -42,6 +42,24 @@ def stored_tensors(graph: onnx.GraphProto) -> Iterator[tuple[str, TensorProto]]:
                     yield node.output[0], attribute.t
 
 
+def check_subgraphs(graph: onnx.GraphProto) -> None:
+    """Check that no subgraph keeps tensors outside the file: they would be left behind, or read from anywhere.
+
+    Raises:
+        ModelError: One does.
+    """
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in [attribute.g] if attribute.HasField("g") else list(attribute.graphs):
+                for name, tensor in stored_tensors(inner):
+                    if tensor.data_location == TensorProto.EXTERNAL:
+                        raise ModelError(
+                            f"tensor {name!r} in a subgraph of node {node.name or node.op_type!r} has external data: "
+                            "save the model as one file first, e.g. with onnx.save"
+                        )
+                check_subgraphs(inner)
+
+
 def read_tensor(name: str, tensor: TensorProto, folder: Path | None) -> np.ndarray | None:
     """Read one tensor's payload.
 

@@ -116,7 +116,14 @@ def test_every_channel_frozen(run, tmp_path):
 
 
 def test_an_unreachable_budget_says_how_much_can_go_and_what_is_in_the_way(run, model_path):
-    fails(run("prune", model_path, "--flops", "99.9%"), 1, "99.9%", "at most 9", "In the way", "head")
+    fails(
+        run("prune", model_path, "--flops", "99.9%"),
+        1,
+        "99.9%",
+        "at most 98.6%",
+        "In the way: channels of a graph output",
+        "4 units",
+    )
     fails(run("prune", model_path, "--flops", "80%", "--freeze", "first"), 1, "frozen by request", "'first'")
 
 
@@ -128,11 +135,7 @@ def test_an_unknown_node_names_those_that_are_close(run, model_path):
 
 def test_an_unknown_criterion_names_those_that_are_close(run, model_path):
     fails(run("prune", model_path, *PRUNE, "--criterion", "fpmg"), 2, "did you mean 'fpgm'")
-    fails(run("score", model_path, "--criterion", "x"), 2, "srr")
-
-
-def test_bn_scale_without_normalization(run, model_path):
-    fails(run("prune", model_path, *PRUNE, "--criterion", "bn_scale"), 1, "bn_scale")
+    fails(run("score", model_path, "--criterion", "x"), 2, "choose from bn_scale, fpgm, l1, l2, random, srr")
 
 
 @pytest.mark.parametrize(
@@ -229,7 +232,7 @@ def test_outputs_that_cannot_be(run, model_path, tmp_path):
     if os.path.exists("/dev/full"):
         fails(run("prune", model_path, *PRUNE, "-o", "/dev/full", "--force"), 1, "not a regular file")
     if os.path.isdir("/proc/self"):  # a folder that nobody can write to, not even root
-        fails(run("prune", model_path, *PRUNE, "-o", "/proc/self/out.onnx"), 1, "/proc/self/out.onnx")
+        fails(run("prune", model_path, *PRUNE, "-o", "/proc/self/out.onnx"), 1, "/proc/self")
 
 
 def test_a_folder_that_is_not_writable(run, model_path, monkeypatch):
@@ -283,7 +286,7 @@ def test_a_plan_of_another_network(run, model_path, tmp_path):
     g = Graph()
     g.output(g.conv(g.conv(g.input("image", (1, 3, 4, 4)), 16, name="first"), 4, name="other"))
     onnx.save(g.model(), tmp_path / "other.onnx")
-    fails(run("apply", "other.onnx", "--plan", "plan.json", "--force"), 1, "does not fit", "'second")
+    fails(run("apply", "other.onnx", "--plan", "plan.json", "--force"), 1, "does not fit", "'first.bias'")
     fails(run("apply", "other.onnx"), 2, "--plan")
 
 

@@ -105,7 +105,7 @@ def _part_sizes(op_or_change: Op | Change, size: int) -> list[int]:
     return [min(step, size - start) for start in range(0, size, step)]
 
 
-@channel_rule("SplitToSequence", since=(11,), repair=repair_split_to_sequence)
+@channel_rule("SplitToSequence", since=(11, 24), repair=repair_split_to_sequence)
 def split_to_sequence(op: Op) -> None:
     """Split, into one sequence instead of several outputs."""
     x, shape = op.axes(0), op.shape(0)

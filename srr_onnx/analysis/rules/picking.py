@@ -15,11 +15,11 @@ from srr_onnx.analysis.rule import CannotFollow, Change, Op, Positions, channel_
 Array = np.ndarray[Any, Any]
 
 
-def _window(op_or_change: Op | Change, data_shape: tuple[int, ...]) -> dict[int, tuple[int, int, int]] | None:
-    """Start, end and step of a Slice by axis; None where a bound is computed."""
+def _bounds(op_or_change: Op | Change) -> tuple[list[int], list[int], list[int], list[int]] | None:
+    """Starts, ends, axes and steps of a Slice as they are written; None where one is computed."""
     node = op_or_change.node
     if node.since_version < 10:
-        starts, ends = node.attributes["starts"], node.attributes["ends"]
+        starts, ends = list(node.attributes["starts"]), list(node.attributes["ends"])
         axes, steps = node.attributes.get("axes"), None
     else:
         bounds = [op_or_change.settled(slot) for slot in range(1, 5)]
@@ -28,10 +28,16 @@ def _window(op_or_change: Op | Change, data_shape: tuple[int, ...]) -> dict[int,
         starts, ends, axes, steps = (None if bound is None else bound.reshape(-1).tolist() for bound in bounds)
     if starts is None or ends is None:
         return None
-    axes = list(range(len(starts))) if axes is None else axes
-    steps = [1] * len(starts) if steps is None else steps
+    return starts, ends, axes or list(range(len(starts))), steps or [1] * len(starts)
+
+
+def _window(op_or_change: Op | Change, data_shape: tuple[int, ...]) -> dict[int, tuple[int, int, int]] | None:
+    """Start, end and step of a Slice by axis, none of them counted from the end; None where a bound is computed."""
+    bounds = _bounds(op_or_change)
+    if bounds is None:
+        return None
     window = {}
-    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+    for start, end, axis, step in zip(*bounds, strict=True):
         axis = int(axis) % len(data_shape)
         size = data_shape[axis]
         # ONNX counts from the end like Python, but an end far below zero means "before the first" for negative steps.
@@ -43,8 +49,8 @@ def _window(op_or_change: Op | Change, data_shape: tuple[int, ...]) -> dict[int,
 def repair_slice(change: Change) -> None:
     """Move the bounds on axes that lost channels; a strided or reversed slice becomes a Gather."""
     shape = change.model.shapes[change.node.inputs[0]]
-    window = _window(change, shape)
-    if window is None:
+    window, bounds = _window(change, shape), _bounds(change)
+    if window is None or bounds is None:
         return
     changed = [axis for axis in window if change.kept(0, axis) is not None]
     if not changed:
@@ -54,24 +60,20 @@ def repair_slice(change: Change) -> None:
         selected = np.arange(shape[axis])[slice(*_closed(window[axis]))]
         _replace_by_gather(change, axis, selected)
         return
-    starts, ends = {}, {}
-    for axis, (start, end, step) in window.items():
+    # Other axes keep what is written: their sizes may be open, and bounds that count from the end follow them.
+    starts, ends = list(bounds[0]), list(bounds[1])
+    for place, (axis, (start, end, _)) in enumerate(window.items()):
         kept = change.kept(0, axis)
         if kept is not None:
-            start, end = int((kept < start).sum()), int((kept < max(start, end)).sum())
-        elif step < 0 and end < 0:
-            end = -shape[axis] - 1
-        starts[axis], ends[axis] = start, end
+            starts[place], ends[place] = int((kept < start).sum()), int((kept < max(start, end)).sum())
     if change.node.since_version < 10:
-        change.set_attribute("starts", list(starts.values()))
-        change.set_attribute("ends", list(ends.values()))
-        change.set_attribute("axes", list(window))
+        change.set_attribute("starts", starts)
+        change.set_attribute("ends", ends)
     else:
         bound = change.settled(1)
         assert bound is not None
-        change.mend(1, np.array(list(starts.values()), bound.dtype))
-        change.mend(2, np.array(list(ends.values()), bound.dtype))
-        change.mend(3, np.array(list(window), bound.dtype))
+        change.mend(1, np.array(starts, bound.dtype))
+        change.mend(2, np.array(ends, bound.dtype))
 
 
 def _closed(bounds: tuple[int, int, int]) -> tuple[int, int | None, int]:

@@ -51,7 +51,7 @@ def arg_reduce(op: Op) -> None:
     op.out([*x[:reduced], *kept, *x[reduced + 1 :]])
 
 
-@channel_rule("TopK", since=(1, 10, 11))
+@channel_rule("TopK", since=(1, 10, 11, 24))
 def top_k(op: Op) -> None:
     """Positions along the chosen axis are part of the result: its channels stay."""
     x = op.axes(0)
