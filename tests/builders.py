@@ -1,11 +1,11 @@
 """Tiny models for tests: a graph is written down node by node, shapes and version differences are looked after.
 
-    >>> g = Graph(opset=13)
-    >>> x = g.input("x", (1, 3, 4, 4))
-    >>> g.output(g.conv(g("Relu", g.conv(x, 8)), 2))
-    'Conv_2'
-    >>> [node.op_type for node in g.model().graph.node]
-    ['Conv', 'Relu', 'Conv']
+>>> g = Graph(opset=13)
+>>> x = g.input("x", (1, 3, 4, 4))
+>>> g.output(g.conv(g("Relu", g.conv(x, 8)), 2))
+'Conv_2'
+>>> [node.op_type for node in g.model().graph.node]
+['Conv', 'Relu', 'Conv']
 """
 
 from __future__ import annotations
@@ -130,7 +130,9 @@ class Graph:
             made = [stem] if outputs == 1 else [f"{stem}_{part}" for part in "abcdefgh"[:outputs]]
         else:
             made = list(outputs)
-        node = helper.make_node(op_type, operands, made, name=stem if name is None else name, domain=domain, **attributes)
+        node = helper.make_node(
+            op_type, operands, made, name=stem if name is None else name, domain=domain, **attributes
+        )
         self.nodes.append(node)
         self._infer(node, shape)
         for output in made:

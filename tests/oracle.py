@@ -12,15 +12,15 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
-
 from builders import feeds_for, run_ort
+from onnx import helper, numpy_helper
 
 Array = np.ndarray[Any, Any]
 Kept = Mapping[tuple[str, int], Array]
 
 SUMMING = {
-    "Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN", "Einsum", "ReduceSum", "ReduceL2", "ReduceSumSquare",
+    "Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN", "Einsum",
+    "ReduceSum", "ReduceL2", "ReduceSumSquare",
 }  # fmt: skip
 TOLERANCE = 1e-4
 

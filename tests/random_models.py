@@ -13,9 +13,8 @@ from typing import Any
 
 import numpy as np
 import onnx
-from hypothesis import strategies as st
-
 from builders import Graph, feeds_for, run_ort
+from hypothesis import strategies as st
 
 Rng = np.random.Generator
 Block = Callable[["Net", Rng], None]
@@ -402,7 +401,8 @@ def slice_channels(net: Net, rng: Rng) -> None:
     x = net.fresh_map(rng, int(rng.choice([4, 6, 8])))
     count = net.channels(x)
     forms = [
-        (1, count, 1), (0, -1, 1), (-3, 1 << 62, 1), (0, count, 2), (1, count, 2), (-1, -(1 << 62), -1), (2, 3, 1), (-2, 0, -1),
+        (1, count, 1), (0, -1, 1), (-3, 1 << 62, 1), (2, 3, 1),
+        (0, count, 2), (1, count, 2), (-1, -(1 << 62), -1), (-2, 0, -1),
     ]  # fmt: skip
     start, end, step = forms[int(rng.integers(len(forms)))]
     if rng.random() < 0.6:
@@ -768,10 +768,7 @@ def flat(net: Net, rng: Rng, x: str) -> str:
 @block()
 def dense(net: Net, rng: Rng) -> None:
     g = net.g
-    if net.rows and rng.random() < 0.6:
-        row = net.pick(rng, net.rows)
-    else:
-        row = flat(net, rng, net.fresh_map(rng))
+    row = net.pick(rng, net.rows) if net.rows and rng.random() < 0.6 else flat(net, rng, net.fresh_map(rng))
     size, units = g.shapes[row][1], net.count(rng)
     form = int(rng.integers(3))
     if form == 0:

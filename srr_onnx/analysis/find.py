@@ -158,21 +158,23 @@ def _collect(model: Model, labels: ChannelLabels, state: State, rearrangements: 
 
 
 def _signatures(axes: list[Labels], is_unit: np.ndarray, inexact: dict[int, str]) -> list[Labels]:
-    """Sort classes into groups: those that lie along the same axes equally often. In order of the first class."""
-    triples = []
-    for index, ids in enumerate(axes):
-        classes, counts = np.unique(ids[is_unit[ids]], return_counts=True)
-        triples.append(np.stack([classes, np.full(len(classes), index), counts], axis=1))
-    if not triples:
-        return []
-    table = np.concatenate(triples)
-    table = table[np.lexsort((table[:, 1], table[:, 0]))]
-    starts = np.flatnonzero(np.r_[True, table[1:, 0] != table[:-1, 0]])
-    found: dict[tuple[bytes, bool], list[int]] = {}
-    for part in np.split(table, starts[1:]):
-        root = int(part[0, 0])
-        found.setdefault((part[:, 1:].tobytes(), root in inexact), []).append(root)
-    return sorted((np.array(classes, np.int64) for classes in found.values()), key=lambda classes: int(classes[0]))
+    """Sort classes into groups: those that lie along the same axes equally often. In order of the first class.
+
+    The axes of a class are told by a sum of one random 128-bit number per axis, weighted by how often it lies there.
+    """
+    sums = np.zeros((2, len(is_unit)), np.uint64)
+    numbers = np.random.default_rng(0).integers(1 << 64, size=(len(axes), 2), dtype=np.uint64)
+    for ids, number in zip(axes, numbers, strict=True):
+        counts = np.bincount(ids[is_unit[ids]], minlength=0).astype(np.uint64)
+        sums[:, : len(counts)] += number[:, None] * counts
+    is_inexact = np.zeros(len(is_unit), bool)
+    is_inexact[list(inexact)] = True
+    units = np.flatnonzero(is_unit & sums.any(axis=0))
+    keys = np.stack([sums[0, units], sums[1, units], is_inexact[units].astype(np.uint64)])
+    order = np.lexsort(keys)
+    starts = np.flatnonzero(np.any(keys[:, order[1:]] != keys[:, order[:-1]], axis=0)) + 1
+    groups = [np.sort(units[part]) for part in np.split(order, starts)] if len(units) else []
+    return sorted(groups, key=lambda classes: int(classes[0]))
 
 
 def _describe(

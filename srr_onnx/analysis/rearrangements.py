@@ -82,10 +82,12 @@ def _permutation(model: Model, chain: list[Node]) -> tuple[int, np.ndarray[Any, 
     """The axis that a chain permutes, and the input channel of every output channel."""
     shapes = [model.shapes.get(name) for name in (chain[0].inputs[0], *(node.outputs[0] for node in chain))]
     start, end = shapes[0], shapes[-1]
-    if start is None or start != end or None in shapes or not 0 < math.prod(start) <= _MAX_ELEMENTS:
+    if start is None or start != end or not 0 < math.prod(start) <= _MAX_ELEMENTS:
         return None
     if not any(_moves(node, "Transpose") for node in chain):
         return None
+    if any(shape is None or math.prod(shape) != math.prod(start) for shape in shapes):
+        return None  # a damaged target; the runtime will judge it
     origin = np.arange(math.prod(start)).reshape(start)
     moved = origin
     for node, shape in zip(chain, shapes[1:], strict=True):

@@ -128,8 +128,6 @@ def write_atomically(target: Path) -> Iterator[IO[bytes]]:
         ) as file:
             name = file.name
             yield file
-            file.flush()
-            os.fsync(file.fileno())
         if target.exists():
             os.chmod(name, target.stat().st_mode & 0o777)
         else:

@@ -23,7 +23,7 @@ class GreedyCover:
     graph is sparse.
 
     Args:
-        graph: The graph; every removal from it must be told by `update`.
+        graph: The graph; every removal must be followed by `update`, or several by `restart`.
         radius: 1 or 2 edges.
     """
 
@@ -31,7 +31,7 @@ class GreedyCover:
         self._graph = graph
         self._radius = radius
         self._chosen = 0
-        self._choose()
+        self.restart()
 
     @property
     def count(self) -> int:
@@ -58,9 +58,9 @@ class GreedyCover:
                     doubtful |= graph.rows[vertex]
             if self._repair(doubtful & graph.alive, limit):
                 return
-        self._choose()
+        self.restart()
 
-    def _choose(self) -> None:
+    def restart(self) -> None:
         """Choose from scratch, in order of degree: a walk down the binary digits of the degrees."""
         graph, planes = self._graph, self._graph.planes
         left, chosen = graph.connected, graph.alive & ~graph.connected  # a vertex without neighbors is its own ball

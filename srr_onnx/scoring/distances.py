@@ -24,7 +24,7 @@ _COLUMNS = 2048
 # Multiply-adds per group that are spent on distances where the threshold is a quantile anyway: longer filters are
 # compared on a random choice of their entries, never fewer than 1,024 (distances are then off by about 3 %). It
 # concerns dense layers of thousands of units; every Conv of a ResNet-50 is compared as a whole.
-_MOST_PRODUCTS = 1 << 34
+_MOST_PRODUCTS = 1 << 32
 _LEAST_COLUMNS = 1024
 # Squared distances below this, for vectors of norm <= 1, are rounding of the float32 products: equal filters.
 _RESOLUTION = 4e-6

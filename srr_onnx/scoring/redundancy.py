@@ -28,7 +28,7 @@ from srr_onnx.scoring.slices import Slices
 from srr_onnx.scoring.trajectory import Redundancy, Trajectory
 
 # Distances that are looked at for a quantile; more would not move it visibly.
-_SAMPLE = 1_000_000
+_SAMPLE = 200_000
 # Distances that are kept from the search for the threshold to the graphs (240 MB); the rest is measured twice.
 _KEPT = 60_000_000
 

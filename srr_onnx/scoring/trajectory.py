@@ -12,6 +12,9 @@ from srr_onnx.scoring.covering import GreedyCover
 from srr_onnx.scoring.options import SrrOptions
 from srr_onnx.scoring.shrinking_graph import Adjacency, ShrinkingGraph, count_components
 
+# With gamma "auto", groups of more units than twice this measure their redundancy only as often while they shrink.
+_MOST_MEASURED = 256
+
 
 @dataclasses.dataclass(frozen=True)
 class Redundancy:
@@ -71,6 +74,8 @@ class Trajectory:
         self._covers = (GreedyCover(self._graph, 1), GreedyCover(self._graph, 2))
         self._values = [self._measure(0)]
         units = len(self)
+        # One removal out of thousands moves the redundancy by less than the calibrated threshold is sure of.
+        self._step = max(1, units // _MOST_MEASURED) if options.gamma == "auto" else 1
         self.report = Redundancy(
             group_id,
             units,
@@ -93,7 +98,8 @@ class Trajectory:
             removed: Number t of removed nodes, from 0 to U - 1. All values up to t are computed.
 
         Returns:
-            R of the remaining graph, dimensionless, >= 1 for the paper's weights; with `options.normalize` it is
+            R of the remaining graph (of very wide groups with gamma "auto" as last measured), dimensionless, >= 1 for
+            the paper's weights; with `options.normalize` it is
             (R - 1) / (U - 1), where U stays the number at the start: a group that shrinks becomes less redundant.
 
         Raises:
@@ -102,13 +108,22 @@ class Trajectory:
         if not 0 <= removed < len(self):
             raise IndexError(f"removed (={removed}) must leave at least one of {len(self)} units")
         while len(self._values) <= removed:
-            vertex = self.order[len(self._values) - 1]
-            self._graph.remove(vertex)
-            for cover in self._covers:
-                cover.update(vertex)
-            self._values.append(self._measure(len(self._values)))
+            self._values.append(self._follow_removal(len(self._values)))
         value = self._values[removed]
         return self._normalize(value) if self._options.normalize else value
+
+    def _follow_removal(self, removed: int) -> float:
+        vertex = self.order[removed - 1]
+        self._graph.remove(vertex)
+        if self._step == 1:
+            for cover in self._covers:
+                cover.update(vertex)
+        elif removed % self._step:
+            return self._values[-1]
+        else:
+            for cover in self._covers:
+                cover.restart()
+        return self._measure(removed)
 
     @property
     def _covering(self) -> float:

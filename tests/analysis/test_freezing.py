@@ -8,9 +8,9 @@ from collections.abc import Callable
 import numpy as np
 import onnx
 import pytest
+from builders import Graph
 from onnx import TensorProto, helper
 
-from builders import Graph
 from srr_onnx.analysis.find import find_groups
 from srr_onnx.analysis.labels import FreezeReason
 from srr_onnx.analysis.rule import Op, channel_rule, rules
@@ -102,7 +102,9 @@ CASES: list[tuple[FreezeReason, str, Builder, int]] = [
 ]
 
 
-@pytest.mark.parametrize(("reason", "node", "build", "opset"), CASES, ids=lambda value: getattr(value, "__name__", None))
+@pytest.mark.parametrize(
+    ("reason", "node", "build", "opset"), CASES, ids=lambda value: getattr(value, "__name__", None)
+)
 def test_reason_and_node(reason: FreezeReason, node: str, build: Builder, opset: int) -> None:
     assert (reason, node) in frozen(build, opset)
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from builders import Graph, feeds_for, run_ort
 from onnx import TensorProto, helper, numpy_helper
 
-from builders import Graph, feeds_for, run_ort
 from srr_onnx.errors import ModelError, UnknownNameError
 from srr_onnx.graph.load import load_model
 from srr_onnx.targets.onnxruntime import Session
@@ -87,7 +87,7 @@ def test_truncated_model(share: float) -> None:
 
 
 def test_every_length_of_a_truncated_model_is_an_error_or_a_model() -> None:
-    """Cut anywhere, a file may still be a valid message (the end is left out); nothing else than ModelError comes up."""
+    """Cut anywhere, a file may still be a valid message, of which the end is left out; else it is a ModelError."""
     data = tiny().model().SerializeToString()
     outcomes = set()
     for length in range(0, len(data), 7):
@@ -305,7 +305,7 @@ def test_wrong_input_shape(shape: tuple[int, ...], words: str) -> None:
 
 
 def test_unknown_input_name() -> None:
-    with pytest.raises(UnknownNameError, match="did you mean 'x'|choose from x"):
+    with pytest.raises(UnknownNameError, match=r"did you mean 'x'|choose from x"):
         load_model(tiny().model(), {"image": (1, 3, 8, 8)})
 
 

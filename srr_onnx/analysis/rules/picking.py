@@ -18,9 +18,10 @@ Array = np.ndarray[Any, Any]
 def _bounds(op_or_change: Op | Change) -> tuple[list[int], list[int], list[int], list[int]] | None:
     """Starts, ends, axes and steps of a Slice as they are written; None where one is computed."""
     node = op_or_change.node
+    starts: list[int] | None
     if node.since_version < 10:
-        starts, ends = list(node.attributes["starts"]), list(node.attributes["ends"])
-        axes, steps = node.attributes.get("axes"), None
+        starts, ends, axes = (node.attributes.get(name) for name in ("starts", "ends", "axes"))
+        steps = None
     else:
         bounds = [op_or_change.settled(slot) for slot in range(1, 5)]
         if any(bound is None and node.input(slot) for slot, bound in enumerate(bounds, start=1)):

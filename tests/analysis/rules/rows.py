@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx.reference import ReferenceEvaluator
-
 import oracle
 from builders import Graph, feeds_for, run_ort
+from onnx.reference import ReferenceEvaluator
+
 from srr_onnx.analysis.find import find_groups
 from srr_onnx.analysis.groups import Groups
 from srr_onnx.analysis.labels import FreezeReason
@@ -139,9 +139,7 @@ def check_groups(row: Row, model: Model, groups: Groups) -> None:
     assert tuple(group.size for group in groups) == row.sizes, causes
     assert all(group.is_exact != row.inexact for group in groups)
     nodes = {node.index for node in model.nodes if node.op_type == row.op_type}
-    found = {
-        (member.use.slot, member.axis) for group in groups for member in group.members if member.use.node in nodes
-    }
+    found = {(member.use.slot, member.axis) for group in groups for member in group.members if member.use.node in nodes}
     if row.op_type not in ("Conv",):  # the frame has two of them
         assert found == row.axes
     if row.reason is not None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 import rows as table
-from rows import Row, rows
-
 from builders import Graph
+from rows import Row, rows
 
 VERSIONS = (1, 11, 22)
 
@@ -54,7 +53,8 @@ def test_grouped(channels: int, filters: int, conv_groups: int, sizes: tuple[int
 
 
 @pytest.mark.parametrize(
-    ("channels", "per_group", "conv_groups", "sizes"), [(8, 1, 8, (8,)), (8, 3, 4, (2, 3)), (4, 2, 4, (4,)), (6, 1, 2, (3, 1))]
+    ("channels", "per_group", "conv_groups", "sizes"),
+    [(8, 1, 8, (8,)), (8, 3, 4, (2, 3)), (4, 2, 4, (4,)), (6, 1, 2, (3, 1))],
 )
 def test_grouped_transposed(channels: int, per_group: int, conv_groups: int, sizes: tuple[int, ...]) -> None:
     def body(g: Graph, y: str) -> str:

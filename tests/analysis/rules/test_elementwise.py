@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 import rows as table
+from builders import Graph
 from onnx import TensorProto
 from rows import Row, rows
-
-from builders import Graph
 
 ALL = tuple(range(1, 26))
 FLOAT, INT32, UINT8, BOOL = TensorProto.FLOAT, TensorProto.INT32, TensorProto.UINT8, TensorProto.BOOL

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import rows as table
+from builders import Graph
 from rows import Row, rows
 
-from builders import Graph
 from srr_onnx.analysis.labels import FreezeReason
 
 ALL = tuple(range(1, 26))

@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 import rows as table
-from rows import Row, rows
-
 from builders import Graph
+from rows import Row, rows
 
 
 def row_of(g: Graph, y: str) -> str:

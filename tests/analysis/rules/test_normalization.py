@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import rows as table
-from rows import Row, rows
-
 from builders import Graph
+from rows import Row, rows
 
 
 def vectors(g: Graph, count: int, number: int) -> list[str]:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 import rows as table
-from rows import Row, rows
-
 from builders import Graph
+from rows import Row, rows
 
 VERSIONS = (7, 14, 22)
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}

@@ -19,7 +19,9 @@ FAMILIES = [
 
 def known_versions() -> set[tuple[str, int]]:
     """Versions in the registry that ONNX has; a rule may list more, shared as it is between operators."""
-    real = {(schema.name, schema.since_version) for schema in onnx.defs.get_all_schemas_with_history() if not schema.domain}
+    real = {
+        (schema.name, schema.since_version) for schema in onnx.defs.get_all_schemas_with_history() if not schema.domain
+    }
     return {(op_type, version) for domain, op_type, version in rules if not domain} & real
 
 

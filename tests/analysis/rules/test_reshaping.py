@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import rows as table
+from builders import Graph, feeds_for, run_ort
 from rows import Row, rows
 
-from builders import Graph, feeds_for, run_ort
 from srr_onnx.analysis.labels import FreezeReason
 
 ALL = tuple(range(1, 26))

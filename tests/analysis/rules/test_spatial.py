@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import rows as table
-from rows import Row, rows
-
 from builders import Graph
+from rows import Row, rows
 
 ALL = tuple(range(1, 26))
 
@@ -73,7 +72,7 @@ def test_returned_positions_keep_the_channels() -> None:
     values, positions = g("MaxPool", y, kernel_shape=[2, 2], outputs=2, name="pool")
     g.output(g.conv(values, 2))
     g.output(positions)
-    assert [str(f.cause.reason.value) for f in groups_of(g) .frozen if f.filters == "first"] == ["shape_in_use"]
+    assert [str(f.cause.reason.value) for f in groups_of(g).frozen if f.filters == "first"] == ["shape_in_use"]
 
 
 def test_resizing_the_channels_keeps_them() -> None:
