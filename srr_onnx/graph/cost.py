@@ -32,6 +32,10 @@ class Cost:
     params: int
     size_bytes: int
 
+    def of(self, quantity: str) -> int:
+        """One of the three: "macs", "params" or "bytes"."""
+        return self.to_json()[quantity]
+
     def to_json(self) -> dict[str, int]:
         """Plain form, as in plan files."""
         return {"macs": self.macs, "params": self.params, "bytes": self.size_bytes}
@@ -92,6 +96,11 @@ def mac_factors(node: Node, shapes: Mapping[str, Shape]) -> tuple[Factor, ...]:
     return (*_all(True, 0, range(len(y))), Factor(False, 0, inner))
 
 
+def is_constant_node(model: Model, node: Node) -> bool:
+    """Whether a node computes from constants alone: it costs nothing in a run."""
+    return all(name in model.constants for name in node.outputs if name)
+
+
 def is_float(array: np.ndarray[Any, Any]) -> bool:
     """Whether an array holds floating-point numbers (bfloat16 and float8 among them): these count as parameters."""
     return array.dtype.kind == "f" or "float" in array.dtype.name
@@ -129,7 +138,7 @@ def count_cost(model: Model) -> Cost:
     stored = [model.constants[name] for name in model.stored if name in model.constants]
     stored = [array for array in stored if is_float(array)]
     return Cost(
-        macs=sum(count_macs(node, model.shapes) for node in model.nodes),
+        macs=sum(count_macs(node, model.shapes) for node in model.nodes if not is_constant_node(model, node)),
         params=sum(array.size for array in stored),
         size_bytes=sum(array.nbytes for array in stored),
     )

@@ -117,7 +117,7 @@ def detach_payload(tensor: TensorProto) -> None:
     """Empty a tensor message of its payload; name, shape and element type stay."""
     for field in _PAYLOAD_FIELDS:
         tensor.ClearField(field)
-    tensor.data_location = TensorProto.DEFAULT
+    tensor.ClearField("data_location")
 
 
 def attach_payload(tensor: TensorProto, array: np.ndarray[Any, Any]) -> None:

@@ -161,7 +161,7 @@ def _greedy(
     left, and its group with it; units of other groups are smaller. If none fits, the one that overshoots least goes.
     """
     removed = [0] * len(groups)
-    missing, window = target, TOLERANCE * costs.total
+    missing, window = target - (costs.total - costs.cost()), TOLERANCE * costs.total
 
     def entry(number: int) -> tuple[float, float, int]:
         group = groups[number]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from srr_onnx.analysis.groups import Groups, Units, Use
-from srr_onnx.graph.cost import is_float, mac_factors
+from srr_onnx.graph.cost import count_cost, is_constant_node, is_float, mac_factors
 from srr_onnx.graph.model import Model
 
 Widths = np.ndarray[Any, np.dtype[np.int64]]
@@ -55,7 +55,8 @@ class CostModel:
         for axis, (_, counts) in enumerate(self._axes):
             for group, count in counts.items():
                 self._per_group[group].append((axis, count))
-        self.total = self.cost()
+        # Tensors that several readers share may part, so the widths' own sum at the start can exceed the file's.
+        self.total = count_cost(model).of(quantity)
 
     def cost(self) -> int:
         """Cost at the present widths."""
@@ -112,6 +113,8 @@ class CostModel:
     def _mac_terms(self, model: Model, groups: Groups) -> list[_Term]:
         terms = []
         for node in model.nodes:
+            if is_constant_node(model, node):
+                continue
             sizes: list[tuple[int, Units | None]] = []
             for factor in mac_factors(node, model.shapes):
                 name = (node.outputs if factor.is_output else node.inputs)[factor.slot]
@@ -127,7 +130,7 @@ class CostModel:
         """One term per stored constant. One that is sliced differently by several readers counts once for each."""
         variants: dict[str, dict[tuple[bytes, ...], list[tuple[int, Units | None]]]] = {}
         for node in model.nodes:
-            if all(name in model.constants for name in node.outputs if name):
+            if is_constant_node(model, node):
                 continue
             for slot, name in enumerate(node.inputs):
                 array = model.constants.get(name)

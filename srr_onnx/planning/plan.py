@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -49,7 +50,9 @@ class PlanGroup:
     def from_json(cls, data: Mapping[str, Any]) -> PlanGroup:
         """Inverse of `to_json`."""
         members = tuple((str(m["initializer"]), int(m["axis"]), str(m["role"])) for m in data["members"])
-        keep = tuple(int(unit) for unit in data["keep"])
+        keep = tuple(data["keep"])
+        if not all(type(unit) is int for unit in keep):
+            raise TypeError("keep")
         return cls(str(data["id"]), bool(data["exact"]), int(data["units"]), keep, members)
 
 
@@ -123,7 +126,8 @@ class Plan:
                 version=str(data.get("srr_onnx", "")),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise PlanError(f"the plan is incomplete or damaged: {error!r}") from error
+            what = f"it has no {error.args[0]!r}" if isinstance(error, KeyError) else "a value is of the wrong kind"
+            raise PlanError(f"the plan is incomplete or damaged ({what}): make it anew with `prune --plan`") from error
 
     @property
     def macs_removed(self) -> float:
@@ -218,6 +222,8 @@ def match_plan(plan: Plan, groups: Groups) -> Kept:
             )
         if not entry.keep or min(entry.keep) < 0 or max(entry.keep) >= entry.units:
             raise PlanError(f"group {entry.id} of the plan keeps units outside 0 to {entry.units - 1}, or none")
+        if any(first >= second for first, second in itertools.pairwise(entry.keep)):
+            raise PlanError(f"group {entry.id} of the plan keeps units that are repeated or out of order")
         is_kept[group.units] = False
         is_kept[group.first_unit + np.array(entry.keep)] = True
     return is_kept

@@ -126,14 +126,15 @@ class _Rewriter:
             name = by_index[use.node].inputs[use.slot]
             slices.setdefault(name, {}).setdefault(use, {})[axis] = kept
         roots = self._roots()
+        whole = self._needed_whole(roots)
         sliced_roots = {root for name in slices for root in roots.get(name, {name})}
         for name in self.model.constants:
             if name in self.model.stored:
                 if name in slices:
-                    self._slice_stored(name, slices[name], by_index)
+                    self._slice_stored(name, slices[name], is_whole_needed=name in whole)
             elif name in slices or roots.get(name, set()) & sliced_roots:
                 # Computed from constants that change: what its readers need is stored instead.
-                self._store_computed(name, slices.get(name, {}), by_index)
+                self._store_computed(name, slices.get(name, {}))
 
     def _roots(self) -> dict[str, set[str]]:
         """The stored constants behind every computed one."""
@@ -143,6 +144,12 @@ class _Rewriter:
                 if output in self.model.constants and output not in self.model.stored:
                     roots[output] = {r for name in node.inputs if name for r in roots.get(name, {name})}
         return roots
+
+    def _needed_whole(self, roots: Mapping[str, set[str]]) -> set[str]:
+        """Constants that are a graph output or that a subgraph reads, and the stored ones they are computed from."""
+        captured = {name for node in self.model.nodes for name in node.captured}
+        fixed = {name for name in self.model.constants if name in self.model.outputs or name in captured}
+        return fixed.union(*(roots.get(name, ()) for name in fixed))
 
     def _readers(self, name: str) -> list[Use]:
         """Uses of a constant by nodes that do not themselves compute a constant, and are still there."""
@@ -154,11 +161,9 @@ class _Rewriter:
             if read == name and not all(o in self.model.constants for o in node.outputs if o)
         ]
 
-    def _slice_stored(self, name: str, sliced: dict[Use, dict[int, Positions]], by_index: Mapping[int, Node]) -> None:
+    def _slice_stored(self, name: str, sliced: dict[Use, dict[int, Positions]], *, is_whole_needed: bool) -> None:
         variants = {use: _key(axes) for use, axes in sliced.items()}
-        readers = self._readers(name)
-        is_captured = any(name in node.captured for node in self.model.consumers.get(name, ()))
-        is_whole_needed = is_captured or name in self.model.outputs or any(use not in sliced for use in readers)
+        is_whole_needed = is_whole_needed or any(use not in sliced for use in self._readers(name))
         in_place = None if is_whole_needed else next(iter(variants.values()))
         for use, axes in sliced.items():
             array = _take(self.model.constants[name], axes)
@@ -168,7 +173,7 @@ class _Rewriter:
                 new = self._variant(name, variants[use], array)
                 self.result.node(use.node).inputs[use.slot] = new
 
-    def _store_computed(self, name: str, sliced: dict[Use, dict[int, Positions]], by_index: Mapping[int, Node]) -> None:
+    def _store_computed(self, name: str, sliced: dict[Use, dict[int, Positions]]) -> None:
         for use in self._readers(name):
             axes = sliced.get(use, {})
             array = _take(self.model.constants[name], axes)

@@ -130,11 +130,12 @@ def verify_pruned(
     tolerance = max(_TOLERANCES.get(str(model.dtypes.get(name)), _TOLERANCE) for name in model.outputs)
     if not is_exact:
         return Proof(0.0, _distance(before, got, model.outputs), 0, tolerance, is_exact)
-    error, moved = _distance(got, want, model.outputs), _distance(before, want, model.outputs)
+    error, moved = _distance(got, want, model.outputs), _finite(_distance(before, want, model.outputs))
     if masks and moved < _LEAST_MOVE:
-        # A saturated output says little about the net before it, so the activations are compared as well.
+        # A saturated output, or one that is no number, says little about the net before it, so the activations are
+        # compared as well.
         inside = trial.compare_inside(feeds, kept)
-        error, moved = max(error, inside[0]), max(moved, inside[1])
+        error, moved = float(np.maximum(error, inside[0])), max(moved, _finite(inside[1]))
     if error > tolerance:
         # Rounding can be magnified, by a softmax say: as much as an input that is off by a rounding error would be.
         tolerance = max(tolerance, min(_MAGNIFIED * trial.noise(feeds, seed), _LARGEST_TOLERANCE))
@@ -206,6 +207,10 @@ class _Trial:
         self, model: Model, outputs: Sequence[str] = (), masks: Mapping[tuple[int, int], Array] | None = None
     ) -> Session:
         return Session(model, outputs or None, self.threads, is_exact=True, masks=masks, as_float32=self.as_float32)
+
+
+def _finite(value: float) -> float:
+    return value if np.isfinite(value) else 0.0
 
 
 def _masks(model: Model, kept: Mapping[tuple[str, int], Positions]) -> dict[tuple[int, int], Array]:
