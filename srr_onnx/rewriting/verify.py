@@ -188,10 +188,16 @@ class _Trial:
     def compare_inside(
         self, feeds: Mapping[str, Array], kept: Mapping[tuple[str, int], Positions]
     ) -> tuple[float, float]:
-        """Largest error and largest move over the activations that shrink, at the positions that stay."""
+        """Largest error and largest move inside the net.
+
+        Compared are the activations that shrink, at the positions that stay, and what is summed up from them.
+        """
         made = {name for node in self.pruned.nodes for name in node.outputs}
-        floats = (name for name, _ in kept if name in made and self.model.dtypes.get(name, np.dtype(int)).kind == "f")
-        names = list(dict.fromkeys(floats))
+        masked = {index for index, _ in self.masks}
+        sums = [node.outputs[0] for node in self.model.nodes if node.index in masked]
+        candidates = dict.fromkeys([name for name, _ in kept] + sums)
+        no_type = np.dtype(int)
+        names = [name for name in candidates if name in made and self.model.dtypes.get(name, no_type).kind == "f"]
         want = self._open(self.model, names, self.masks).run(feeds)
         before = self._open(self.model, names).run(feeds)
         got = self._open(self.pruned, names).run(feeds)
