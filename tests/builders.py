@@ -207,15 +207,17 @@ class Graph:
         return helper.make_model(graph, opset_imports=imports, ir_version=ir_version or least, **fields)
 
 
-def feeds_for(model: onnx.ModelProto, seed: int = 0, batch: int = 1) -> dict[str, Array]:
-    """Random inputs for a model; open sizes are taken as the batch."""
+def feeds_for(
+    model: onnx.ModelProto, seed: int = 0, batch: int = 1, sizes: Mapping[str, int] | None = None
+) -> dict[str, Array]:
+    """Random inputs for a model; open sizes by name, those not named are taken as the batch."""
     stored = {init.name for init in model.graph.initializer}
     found = {}
     for value in model.graph.input:
         if value.name in stored:
             continue
         kind = value.type.tensor_type
-        shape = [dim.dim_value or batch for dim in kind.shape.dim]
+        shape = [dim.dim_value or (sizes or {}).get(dim.dim_param, batch) for dim in kind.shape.dim]
         rng = np.random.default_rng([seed, zlib.crc32(value.name.encode())])
         dtype = helper.tensor_dtype_to_np_dtype(kind.elem_type)
         array = rng.standard_normal(shape) if dtype.kind == "f" else rng.integers(0, 2, shape)

@@ -25,7 +25,9 @@ SUMMING = {
 TOLERANCE = 1e-4
 
 
-def mask_model(model: onnx.ModelProto, kept: Kept, shapes: Mapping[str, tuple[int, ...]]) -> onnx.ModelProto:
+def mask_model(
+    model: onnx.ModelProto, kept: Kept, shapes: Mapping[str, tuple[int, ...]], dtype: Any = np.float32
+) -> onnx.ModelProto:
     """The original with a Mul by 0 and 1 in front of every summing operator that reads what lost channels."""
     masked = onnx.ModelProto()
     masked.CopyFrom(model)
@@ -40,9 +42,9 @@ def mask_model(model: onnx.ModelProto, kept: Kept, shapes: Mapping[str, tuple[in
                 if name not in axes_of:
                     continue
                 if name not in made:
-                    mask = np.ones([1] * len(shapes[name]), np.float32)
+                    mask = np.ones([1] * len(shapes[name]), dtype)
                     for axis, positions in axes_of[name].items():
-                        line = np.isin(np.arange(shapes[name][axis]), positions).astype(np.float32)
+                        line = np.isin(np.arange(shapes[name][axis]), positions).astype(dtype)
                         mask = mask * line.reshape([-1 if other == axis else 1 for other in range(len(shapes[name]))])
                     masked.graph.initializer.append(numpy_helper.from_array(mask, f"oracle_mask_{name}"))
                     nodes.append(helper.make_node("Mul", [name, f"oracle_mask_{name}"], [f"oracle_masked_{name}"]))
@@ -71,14 +73,19 @@ def relative_error(got: Mapping[str, Array], want: Mapping[str, Array]) -> float
 
 
 def pruned_equals_masked(
-    model: onnx.ModelProto, pruned: onnx.ModelProto, kept: Kept, shapes: Mapping[str, tuple[int, ...]], batch: int = 1
+    model: onnx.ModelProto,
+    pruned: onnx.ModelProto,
+    kept: Kept,
+    shapes: Mapping[str, tuple[int, ...]],
+    sizes: Mapping[str, int] | None = None,
+    dtype: Any = np.float32,
 ) -> float:
-    """Relative error between the pruned model and the masked original."""
-    feeds = feeds_for(model, seed=1, batch=batch)
-    return relative_error(run_ort(pruned, feeds, optimized=True), run_ort(mask_model(model, kept, shapes), feeds))
+    """Relative error between the pruned model and the masked original, at these open sizes."""
+    feeds = feeds_for(model, seed=1, sizes=sizes)
+    return relative_error(run_ort(pruned, feeds, optimized=True), run_ort(mask_model(model, kept, shapes, dtype), feeds))
 
 
-def measure_shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
+def measure_shapes(model: onnx.ModelProto, sizes: Mapping[str, int] | None = None) -> dict[str, tuple[int, ...]]:
     """Shape of every value, by running the model with all of them as outputs."""
     opened = onnx.ModelProto()
     opened.CopyFrom(model)
@@ -86,15 +93,15 @@ def measure_shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
     known = {output.name for output in opened.graph.output}
     names = {name for node in opened.graph.node for name in node.output if name}
     opened.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted(names - known))
-    feeds = feeds_for(model)
+    feeds = feeds_for(model, sizes=sizes)
     found = {name: np.shape(value) for name, value in run_ort(opened, feeds).items()}
     found |= {name: array.shape for name, array in feeds.items()}
     return found | {init.name: tuple(init.dims) for init in opened.graph.initializer}
 
 
-def recount_macs(model: onnx.ModelProto) -> int:
+def recount_macs(model: onnx.ModelProto, sizes: Mapping[str, int] | None = None) -> int:
     """Multiply-accumulates counted by hand from measured shapes: elements made (or read) times products for each."""
-    shapes, total = measure_shapes(model), 0
+    shapes, total = measure_shapes(model, sizes), 0
     for node in model.graph.node:
         if node.op_type in ("Conv", "ConvTranspose"):
             spread = shapes[node.output[0] if node.op_type == "Conv" else node.input[0]]

@@ -48,6 +48,15 @@ class Recipe:
     blocks: tuple[tuple[str, int], ...]
 
 
+@dataclasses.dataclass(frozen=True)
+class Random:
+    """A random model, the sizes that its file leaves open, and its input shapes at these sizes."""
+
+    proto: onnx.ModelProto
+    sizes: dict[str, int]
+    inputs: dict[str, tuple[int, ...]]
+
+
 def recipes(max_blocks: int = 8, only: tuple[str, ...] | None = None) -> st.SearchStrategy[Recipe]:
     """Strategy of random models."""
     names = sorted(only or BLOCKS)
@@ -58,7 +67,7 @@ def recipes(max_blocks: int = 8, only: tuple[str, ...] | None = None) -> st.Sear
 
 
 @functools.lru_cache(maxsize=8)
-def build(recipe: Recipe) -> onnx.ModelProto:
+def build(recipe: Recipe) -> Random:
     """Make the model of a recipe; it passes the checker and runs, else the generator is wrong."""
     net = Net(recipe)
     for index, (name, seed) in enumerate(recipe.blocks):
@@ -66,11 +75,11 @@ def build(recipe: Recipe) -> onnx.ModelProto:
         if recipe.opset >= since:
             function(net, np.random.default_rng([seed, index]))
     model = net.finish()
-    assert all(all(net.shape(name)) for name in net.g.parents), "the generator made an empty value"
+    assert all(all(net.g.shapes.get(name, ())) for name in net.g.parents), "the generator made an empty value"
     onnx.checker.check_model(model, full_check=True)
-    for value in run_ort(model, feeds_for(model)).values():
+    for value in run_ort(model, feeds_for(model, sizes=net.sizes)).values():
         assert np.isfinite(np.asarray(value, np.float64)).all(), "the generator made a model with infinite outputs"
-    return model
+    return Random(model, net.sizes, {"x": net.shape("x")})
 
 
 class Net:
@@ -83,7 +92,12 @@ class Net:
         batch = int(self.rng.choice([1, 1, 2]))
         self.is_dynamic = batch == 1 and bool(self.rng.random() < 0.4)
         side = [int(size) for size in self.rng.choice([4, 6, 8], 2)]
-        x = self.g.input("x", (batch, 3, *side), dynamic={0: "N"} if self.is_dynamic else None)
+        self.is_resizable = self.is_dynamic and bool(self.rng.random() < 0.5)
+        self.sizes = {"N": 1} if self.is_dynamic else {}
+        if self.is_resizable:
+            self.sizes |= {"H": side[0], "W": side[1]}
+        dynamic = {{"N": 0, "H": 2, "W": 3}[name]: name for name in self.sizes}
+        x = self.g.input("x", (batch, 3, *side), dynamic=dynamic)
         self.maps = [x]
         self.rows: list[str] = []
         self.tokens: list[str] = []
@@ -455,6 +469,16 @@ def gather_one_channel(net: Net, rng: Rng) -> None:
     g, x = net.g, net.fresh_map(rng)
     number = g.constant(np.array(int(rng.integers(net.channels(x))), np.int64))
     net.push(g("Unsqueeze", g("Gather", x, number, axis=1), axes=[1]))
+
+
+@block()
+def sequence_parts(net: Net, rng: Rng) -> None:
+    g, x = net.g, net.fresh_map(rng, 6)
+    forms = [np.array(2, np.int64), np.array([2, 2, 2], np.int64)]
+    parts = g("SplitToSequence", x, g.constant(forms[int(rng.integers(2))]), axis=1)
+    shape = (net.shape(x)[0], 2, *net.sides(x))
+    picked = [g("SequenceAt", parts, g.constant(np.array(place, np.int64)), shape=shape) for place in (0, -1)]
+    net.push(g("Concat", *picked, axis=1) if rng.random() < 0.5 else g("Mul", *picked))
 
 
 @block()
@@ -840,6 +864,43 @@ def inner_output(net: Net, rng: Rng) -> None:
     x = net.fresh_map(rng)
     if x != "x":
         net.extra_outputs.append(x)
+
+
+@block()
+def weight_output(net: Net, rng: Rng) -> None:
+    """A weight, or what is computed from it, that is a graph output as well."""
+    x = net.fresh_map(rng)
+    name = net.g.fresh("Conv")
+    weight = net.stored(rng, (net.count(rng), net.channels(x), 1, 1), name)
+    net.push(net.g.conv(x, net.shape(weight)[0], name=name, weight=weight))
+    net.extra_outputs.append(weight if rng.random() < 0.5 else net.g("Transpose", weight, perm=[1, 0, 2, 3]))
+
+
+@block()
+def branch(net: Net, rng: Rng) -> None:
+    """A subgraph that reads a map or a weight from outside."""
+    g, x = net.g, net.fresh_map(rng)
+    captured = g.weight(net.channels(x), 1, 1) if rng.random() < 0.5 else x
+    made = onnx.helper.make_tensor_value_info(g.fresh("made"), 1, None)
+    inner = onnx.helper.make_graph([onnx.helper.make_node("Neg", [captured], [made.name])], "inner", [], [made])
+    condition = g("Greater", g("ReduceSum", x, keepdims=0), g.constant(np.float32(0)))
+    chosen = g("If", condition, then_branch=inner, else_branch=inner, shape=net.shape(captured))
+    g.dtypes[chosen] = 1
+    net.push(g("Mul", x, chosen))
+
+
+@block()
+def recurrent(net: Net, rng: Rng) -> None:
+    g, x = net.g, net.fresh_map(rng)
+    if net.shape(x)[0] != 1 or net.is_dynamic or int(np.prod(net.sides(x))) > 36:
+        return
+    kind = str(rng.choice(["LSTM", "GRU", "RNN"]))
+    gates, hidden, steps = {"LSTM": 4, "GRU": 3, "RNN": 1}[kind], 4, int(np.prod(net.sides(x)))
+    sequence = g("Transpose", g("Reshape", x, shape=[1, net.channels(x), steps]), perm=[2, 0, 1])
+    weights = [g.weight(1, gates * hidden, size, scale=0.4) for size in (net.channels(x), hidden)]
+    made = g(kind, sequence, *weights, g.weight(1, 2 * gates * hidden), hidden_size=hidden, shape=(steps, 1, 1, hidden))
+    back = g("Transpose", g("Squeeze", made, axes=[1]), perm=[1, 2, 0])
+    net.push(g("Reshape", back, shape=[1, hidden, *net.sides(x)]))
 
 
 @block()

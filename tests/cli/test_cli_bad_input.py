@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import tempfile
 import zipfile
 
 import onnx
 import pytest
 from builders import Graph
-from conftest import small_graph
+from cli_models import small_graph
 
 PRUNE = ("--flops", "44%")
 
@@ -240,24 +241,28 @@ def test_a_folder_that_is_not_writable(run, model_path, monkeypatch):
     fails(run("prune", model_path, *PRUNE), 1, "is not writable")
 
 
-@pytest.mark.parametrize("fails_at", [1, 2])
+@pytest.mark.parametrize("fails_at", [1, 2], ids=["plan", "model"])
 def test_a_full_disk_leaves_nothing_behind(run, model_path, tmp_path, monkeypatch, fails_at):
-    calls = []
+    opened, make = [], tempfile.NamedTemporaryFile
 
-    def full(descriptor):
-        calls.append(descriptor)
-        if len(calls) == fails_at:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    def full(data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(os, "fsync", full)
+    def make_file(*args, **options):
+        file = make(*args, **options)
+        opened.append(file)
+        if len(opened) == fails_at:
+            file.write = full
+        return file
+
+    monkeypatch.setattr(tempfile, "NamedTemporaryFile", make_file)
     (tmp_path / "net.pruned.onnx").write_text("old")
     (tmp_path / "plan.json").write_text("old plan")
     result = run("prune", model_path, *PRUNE, "--plan", "plan.json", "--force")
-    fails(result, 1, "cannot be written", "No space left on device")
+    fails(result, 1, ("plan.json", "net.pruned.onnx")[fails_at - 1], "cannot be written", "No space left on device")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["net.onnx", "net.pruned.onnx", "plan.json"]
+    assert (tmp_path / "net.pruned.onnx").read_text() == "old"
     assert (tmp_path / "plan.json").read_text() == "old plan"
-    if fails_at == 1:
-        assert (tmp_path / "net.pruned.onnx").read_text() == "old"
 
 
 # Plans

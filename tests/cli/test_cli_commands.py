@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 from builders import Graph, run_ort
-from conftest import small_graph
+from cli_models import small_graph
 from documented import documented_shape, mismatches
 from onnx import numpy_helper
 

@@ -23,15 +23,16 @@ PROGRAM = [sys.executable, "-m", "srr_onnx.cli.main"]
 # Says when it is at work, and takes its time over the write, so that a signal can meet it there.
 SLOW = """
 import importlib, os, time
-write, load = os.fsync, importlib.import_module
-def fsync(descriptor):
+rename, load = os.replace, importlib.import_module
+def replace(*names):
     time.sleep(0.15)
-    write(descriptor)
+    rename(*names)
+    time.sleep(0.05)
 def import_module(name):
     importlib.import_module = load
     print("ready", flush=True)
     return load(name)
-os.fsync, importlib.import_module = fsync, import_module
+os.replace, importlib.import_module = replace, import_module
 from srr_onnx.cli.main import main
 main()
 """
