@@ -82,11 +82,12 @@ def pruned_equals_masked(
 ) -> float:
     """Relative error between the pruned model and the masked original, at these open sizes."""
     feeds = feeds_for(model, seed=1, sizes=sizes)
-    return relative_error(run_ort(pruned, feeds, optimized=True), run_ort(mask_model(model, kept, shapes, dtype), feeds))
+    masked = run_ort(mask_model(model, kept, shapes, dtype), feeds)
+    return relative_error(run_ort(pruned, feeds, optimized=True), masked)
 
 
 def measure_shapes(model: onnx.ModelProto, sizes: Mapping[str, int] | None = None) -> dict[str, tuple[int, ...]]:
-    """Shape of every value, by running the model with all of them as outputs."""
+    """Shape of every value (sequences have none), by running the model with all of them as outputs."""
     opened = onnx.ModelProto()
     opened.CopyFrom(model)
     del opened.graph.value_info[:]
@@ -94,7 +95,8 @@ def measure_shapes(model: onnx.ModelProto, sizes: Mapping[str, int] | None = Non
     names = {name for node in opened.graph.node for name in node.output if name}
     opened.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted(names - known))
     feeds = feeds_for(model, sizes=sizes)
-    found = {name: np.shape(value) for name, value in run_ort(opened, feeds).items()}
+    values = run_ort(opened, feeds)
+    found = {name: np.shape(value) for name, value in values.items() if not isinstance(value, list)}
     found |= {name: array.shape for name, array in feeds.items()}
     return found | {init.name: tuple(init.dims) for init in opened.graph.initializer}
 

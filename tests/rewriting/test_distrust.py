@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from srr_onnx.analysis.labels import FreezeReason
-from srr_onnx.analysis.rule import Rule, rules
+from srr_onnx.analysis.rule import rules
 from srr_onnx.errors import UnsupportedError
 from srr_onnx.graph.load import load_model
 from srr_onnx.pipeline import prune
