@@ -50,10 +50,11 @@ class Recipe:
 
 @dataclasses.dataclass(frozen=True)
 class Random:
-    """A random model, the sizes that its file leaves open, and its input shapes at these sizes."""
+    """A random model, the sizes that its file leaves open, those that may be others, and its input shapes."""
 
     proto: onnx.ModelProto
     sizes: dict[str, int]
+    free: frozenset[str]
     inputs: dict[str, tuple[int, ...]]
 
 
@@ -79,7 +80,7 @@ def build(recipe: Recipe) -> Random:
     onnx.checker.check_model(model, full_check=True)
     for value in run_ort(model, feeds_for(model, sizes=net.sizes)).values():
         assert np.isfinite(np.asarray(value, np.float64)).all(), "the generator made a model with infinite outputs"
-    return Random(model, net.sizes, {"x": net.shape("x")})
+    return Random(model, net.sizes, frozenset(net.sizes) - net.baked, {"x": net.shape("x")})
 
 
 class Net:
@@ -94,6 +95,8 @@ class Net:
         side = [int(size) for size in self.rng.choice([4, 6, 8], 2)]
         self.is_resizable = self.is_dynamic and bool(self.rng.random() < 0.5)
         self.sizes = {"N": 1} if self.is_dynamic else {}
+        # Sizes written into a Reshape whose -1 stands for the batch: at others it would mix pictures, not fail.
+        self.baked: set[str] = set()
         if self.is_resizable:
             self.sizes |= {"H": side[0], "W": side[1]}
         dynamic = {{"N": 0, "H": 2, "W": 3}[name]: name for name in self.sizes}
@@ -519,6 +522,8 @@ def tile(net: Net, rng: Rng) -> None:
 
 
 def batch_size(net: Net, x: str) -> int:
+    """Batch size for a Reshape that names all other sizes."""
+    net.baked |= {"H", "W"}
     return -1 if net.is_dynamic else net.shape(x)[0]
 
 
@@ -785,6 +790,7 @@ def flat(net: Net, rng: Rng, x: str) -> str:
     if form == 1 and not net.is_dynamic:
         return str(g("Reshape", x, shape=[net.shape(x)[0], -1]))
     if form == 2:
+        net.baked |= {"H", "W"}
         return str(g("Reshape", x, shape=[-1, size]))
     return str(g("Reshape", x, shape=[0, -1]))
 

@@ -30,13 +30,15 @@ def page_id(page):
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder with the bundled model, under the name that the examples use."""
-    shutil.copy(ROOT / "srr_onnx" / "assets" / "resnet20_emoji.onnx", tmp_path)
+    """A folder with the bundled files where they are in a clone."""
+    shutil.copytree(ROOT / "srr_onnx" / "assets", tmp_path / "srr_onnx" / "assets")
     return tmp_path
 
 
 def run(arguments, folder):
-    done = subprocess.run(arguments, cwd=folder, capture_output=True, text=True, check=False)
+    # The folder has a srr_onnx too; the package has to be found before it.
+    paths = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(folder)]), "PYTHONSAFEPATH": "1"}
+    done = subprocess.run(arguments, cwd=folder, env=paths, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

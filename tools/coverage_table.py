@@ -130,7 +130,7 @@ def write_rows(path: Path, rows: Iterable[Row]) -> None:
         writer.writeheader()
         for row in sort_rows(rows):
             entry = dataclasses.asdict(row)
-            writer.writerow({k: f"{v:.4g}" if isinstance(v, float) else v for k, v in entry.items()})
+            writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in entry.items()})
 
 
 def sort_rows(rows: Iterable[Row]) -> list[Row]:
@@ -146,7 +146,7 @@ def sort_rows(rows: Iterable[Row]) -> list[Row]:
 def format_summary(rows: Iterable[Row], torch_pruning: Mapping[str, str]) -> str:
     """One line per net: the worst of all its forms beside the bar and Torch-Pruning."""
     lines = [
-        "| net | forms | groups | units | inexact | MACs left, best and worst form | bar | Torch-Pruning | "
+        "| net | forms | groups | units | inexact | MACs left, best and worst form | at most | Torch-Pruning | "
         "worst error | keep-sets | |",
         "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|---|",
     ]
@@ -160,7 +160,7 @@ def format_summary(rows: Iterable[Row], torch_pruning: Mapping[str, str]) -> str
         lines.append(
             f"| {net} | {len(found)} | {_span([row.groups for row in found])} | {_span([row.units for row in found])} "
             f"| {_span([row.inexact_groups for row in found])} | {min(left):.3f}, {max(left):.3f} "
-            f"| {BARS.get(net, '')} | {torch_pruning.get(net, '')} | {max(errors, default=math.nan):.0e} "
+            f"| {_bar(net)} | {torch_pruning.get(net, '')} | {max(errors, default=math.nan):.0e} "
             f"| {sum(row.keep_sets for row in found)} | {f'{failed} fall short' if failed else 'met'} |"
         )
     return "\n".join(lines)
@@ -186,6 +186,10 @@ def format_findings(rows: Iterable[Row]) -> str:
     """What falls short, file by file."""
     lines = [f"- `{row.name}`: {finding}" for row in sort_rows(rows) for finding in row.findings]
     return "\n".join(lines) or "Nothing falls short: every file meets its bar and equals its masked original."
+
+
+def _bar(net: str) -> str:
+    return f"{BARS[net]:.2f}" if net in BARS else ""
 
 
 def _span(values: Sequence[int]) -> str:

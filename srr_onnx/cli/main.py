@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import traceback
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 import click
 
@@ -76,10 +76,10 @@ class Program(click.Group):
         except MemoryError as error:
             return _fail("out of memory: the model is too large for this machine", EXIT_ERROR, error)
         except BrokenPipeError:
-            _drop_output()
+            _drop(sys.stdout)
             return EXIT_ERROR
         except OSError as error:
-            _drop_output()
+            _drop(sys.stdout)
             where = repr(str(error.filename)) if error.filename is not None else "the result cannot be printed"
             return _fail(f"{where}: {error.strerror or error}", EXIT_ERROR, error)
         except Exception as error:
@@ -100,14 +100,15 @@ def _fail(message: str, exit_code: int, error: BaseException, label: str = "erro
     except OSError as problem:  # the reader of stderr has gone, or its disk is full: the exit code is left
         if problem.errno not in (errno.EPIPE, errno.ENOSPC):
             raise
+        _drop(sys.stderr)
     return exit_code
 
 
-def _drop_output() -> None:
-    """Send what is still buffered for stdout nowhere, or Python complains about it at exit."""
+def _drop(stream: TextIO) -> None:
+    """Send what a stream still holds nowhere, or Python complains about it at exit."""
     try:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (OSError, ValueError):  # stdout is no file, e.g. in tests
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    except (OSError, ValueError):  # it is no file, e.g. in tests
         return
 
 

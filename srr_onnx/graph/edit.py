@@ -131,6 +131,7 @@ def apply_edits(model: Model, edits: Edits) -> Model:
         exported = gs.export_onnx(graph, do_type_check=False)
     proto = _carry_over(model, edits, exported, [index for _, index in order], stubs)
     used = {name for name, _ in stored_tensors(proto.graph)}
+    made = {name for node in proto.graph.node for name in node.output}
     return assemble_model(
         proto,
         {name: array for name, array in stored.items() if name in used},
@@ -139,6 +140,7 @@ def apply_edits(model: Model, edits: Edits) -> Model:
         None,
         "",
         0,
+        expected={name: shape for name, shape in {**model.shapes, **edits.shapes}.items() if name in made},
     )
 
 

@@ -86,6 +86,7 @@ def assemble_model(
     source: Path | None,
     sha256: str,
     size_bytes: int,
+    expected: Mapping[str, Shape] = MappingProxyType({}),
 ) -> Model:
     """Make a model from its parts: sort the nodes, infer the shapes, fold the constants.
 
@@ -97,6 +98,7 @@ def assemble_model(
         source: File it comes from.
         sha256: Hash of that file.
         size_bytes: Its size.
+        expected: Shapes of values that inference may lose (what is taken from a sequence of unequal parts, say).
 
     Returns:
         The model.
@@ -106,7 +108,8 @@ def assemble_model(
     """
     check_names(proto.graph)
     nodes = sort_nodes(make_nodes(proto))
-    shapes, dtypes = infer_shapes(proto, inputs)
+    inferred, dtypes = infer_shapes(proto, inputs)
+    shapes = {**expected, **inferred}
     for name, array in stored.items():
         shapes[name], dtypes[name] = array.shape, array.dtype
 

@@ -66,7 +66,7 @@ def other_sizes(recipe: Recipe) -> list[dict[str, int]]:
     """The sizes that a random model was made for, and others where it runs at others."""
     made = build(recipe)
     found = [made.sizes]
-    for sizes in ({name: size + 2 for name, size in made.sizes.items()}, made.sizes | {"N": 3}):
+    for sizes in (made.sizes | {name: made.sizes[name] + 2 for name in made.free}, made.sizes | {"N": 3}):
         if made.sizes:
             with contextlib.suppress(RUNTIME_ERRORS):
                 run_ort(made.proto, feeds_for(made.proto, sizes=sizes))
