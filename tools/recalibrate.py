@@ -1,8 +1,8 @@
-"""Run ONNX files on images, and repair the statistics of a pruned file without labels."""
+"""Run ONNX files on images, and set the statistics of their BatchNormalizations anew from unlabelled images."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import onnx
@@ -11,9 +11,6 @@ from onnx import helper, numpy_helper
 
 Array = np.ndarray
 
-# Variance of a channel that is as good as constant, and is not scaled.
-_FLAT = 1e-6
-
 
 def open_session(proto: onnx.ModelProto) -> ort.InferenceSession:
     """Open a model in onnxruntime on one CPU thread."""
@@ -21,23 +18,6 @@ def open_session(proto: onnx.ModelProto) -> ort.InferenceSession:
     options.intra_op_num_threads = 1
     options.log_severity_level = 4
     return ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
-
-
-def free_batch(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """Make the batch axis of the input dynamic, for graphs that fix it to 1 by nothing but a Reshape to (1, -1)."""
-    result = onnx.ModelProto()
-    result.CopyFrom(proto)
-    graph = result.graph
-    for value in (*graph.input, *graph.output):
-        value.type.tensor_type.shape.dim[0].dim_param = "N"
-    del graph.value_info[:]
-    shapes = {init.name: init for init in graph.initializer}
-    shapes |= {node.output[0]: node.attribute[0].t for node in graph.node if node.op_type == "Constant"}
-    for node in graph.node:
-        target = shapes.get(node.input[1]) if node.op_type == "Reshape" else None
-        if target is not None and numpy_helper.to_array(target).tolist() == [1, -1]:
-            node.CopyFrom(helper.make_node("Flatten", node.input[:1], node.output, node.name))
-    return result
 
 
 def run_logits(proto: onnx.ModelProto, images: Array, batch: int) -> Array:
@@ -91,10 +71,6 @@ class _Walk:
         self._known = {value: data for value, data in self._known.items() if value in later or value == name}
         return self._known[name]
 
-    def replace(self, name: str, data: Array) -> None:
-        """Set a result that has been read."""
-        self._known[name] = data
-
     def change(self, name: str, values: Array) -> None:
         """Set a constant."""
         old = self.constants[name]
@@ -146,47 +122,3 @@ def recalibrate(proto: onnx.ModelProto, images: Array) -> tuple[onnx.ModelProto,
         walk.change(node.input[3], mean)
         walk.change(node.input[4], variance)
     return walk.model, len(numbers)
-
-
-def conv_moments(proto: onnx.ModelProto, images: Array) -> dict[str, tuple[Array, Array]]:
-    """Mean and variance of every channel behind every Conv, by the Conv's output."""
-    walk = _Walk(proto, images)
-    names = [(number, walk.model.graph.node[number].output[0]) for number in walk.find("Conv")]
-    return {name: _moments(walk.read(number + 1, name)) for number, name in names}
-
-
-def match_moments(
-    proto: onnx.ModelProto,
-    images: Array,
-    targets: Mapping[str, tuple[Array, Array]],
-    kept: Mapping[str, Array],
-) -> onnx.ModelProto:
-    """Scale and shift every Conv so that its channels have the mean and variance that they had in the original.
-
-    It does for files whose BatchNormalizations are folded what `recalibrate` does for the others.
-
-    Args:
-        proto: Pruned model, of which every Conv has a bias; not changed.
-        images: Preprocessed, unlabelled.
-        targets: `conv_moments` of the original on the same images.
-        kept: Positions of the channels that stay, by value; a value that is not named keeps all.
-
-    Returns:
-        The new model.
-    """
-    walk = _Walk(proto, images)
-    for number in walk.find("Conv"):
-        node = walk.model.graph.node[number]
-        name = node.output[0]
-        data = walk.read(number + 1, name)
-        mean, variance = _moments(data)
-        old_mean, old_variance = (part[kept.get(name, slice(None))] for part in targets[name])
-        is_alive = (old_variance > _FLAT) & (variance > _FLAT)
-        scale = np.sqrt(np.where(is_alive, old_variance, 1) / np.where(is_alive, variance, 1))
-        shift = old_mean - scale * mean
-        shape = (-1, *(1,) * (data.ndim - 2))
-        walk.replace(name, (data * scale.reshape(shape) + shift.reshape(shape)).astype(data.dtype))
-        weights, bias = (numpy_helper.to_array(walk.constants[name]) for name in node.input[1:3])
-        walk.change(node.input[1], weights * scale.reshape(-1, *(1,) * (weights.ndim - 1)))
-        walk.change(node.input[2], bias * scale + shift)
-    return walk.model

@@ -113,9 +113,11 @@ def assemble_model(
     for name, array in stored.items():
         shapes[name], dtypes[name] = array.shape, array.dtype
 
+    sequences: dict[str, onnx.TypeProto] = {}
+
     def infer(node: Node, known: Mapping[str, np.ndarray[Any, Any]]) -> None:
         message = proto.graph.node[node.index]
-        found = infer_node(message, proto.opset_import, proto.ir_version, shapes, dtypes, known)
+        found = infer_node(message, proto.opset_import, proto.ir_version, shapes, dtypes, known, sequences)
         for name, (shape, dtype) in found.items():
             if shape is not None:
                 shapes[name] = shape

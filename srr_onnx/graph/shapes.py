@@ -104,8 +104,10 @@ def infer_shapes(
     for value in graph.input:
         if value.name in inputs:
             _set_shape(value, inputs[value.name])
+    stored = {init.name for init in graph.initializer}
     for value in graph.output:
-        value.type.tensor_type.ClearField("shape")
+        if value.name not in stored:  # an initializer without shape would stop the inference of other nodes
+            value.type.tensor_type.ClearField("shape")
     try:
         inferred = shape_inference.infer_shapes(static, check_type=False, strict_mode=False, data_prop=True)
     except Exception as error:  # the C++ library raises several kinds
@@ -130,6 +132,7 @@ def infer_node(
     shapes: Mapping[str, Shape],
     dtypes: Mapping[str, np.dtype[Any]],
     known: Mapping[str, np.ndarray[Any, Any]],
+    sequences: dict[str, onnx.TypeProto],
 ) -> dict[str, tuple[Shape | None, np.dtype[Any] | None]]:
     """Infer one node's outputs from its inputs' shapes and the content of small inputs.
 
@@ -142,6 +145,7 @@ def infer_node(
         shapes: Shapes known so far.
         dtypes: Element types known so far.
         known: Content of constants and shape values.
+        sequences: Types of sequences known so far; those of the outputs are added.
 
     Returns:
         Shape and element type of the outputs that can be inferred; empty where inference fails.
@@ -153,7 +157,9 @@ def infer_node(
     try:
         schema = onnx.defs.get_schema(message.op_type, version, message.domain)
         types = {
-            name: helper.make_tensor_type_proto(helper.np_dtype_to_tensor_dtype(dtypes[name]), shapes[name])
+            name: sequences[name]
+            if name in sequences
+            else helper.make_tensor_type_proto(helper.np_dtype_to_tensor_dtype(dtypes[name]), shapes[name])
             for name in message.input
             if name
         }
@@ -167,6 +173,7 @@ def infer_node(
         )
     except Exception:  # the C++ library raises several kinds; an unknown shape is no error here
         return {}
+    sequences |= {name: kind for name, kind in inferred.items() if kind.HasField("sequence_type")}
     return {name: _read_type(kind.tensor_type) for name, kind in inferred.items() if kind.HasField("tensor_type")}
 
 

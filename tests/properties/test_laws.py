@@ -149,7 +149,11 @@ def check_shapes_and_cost(case: Rewrite) -> None:
         want = tuple(shrunk.get(name, case.model.shapes[name]))
         assert measured[name] == want, f"{name} has shape {measured[name]}, its groups say {want}"
     cost = count_cost(case.pruned)
-    assert cost.macs == oracle.recount_macs(case.proto, build(case.recipe).sizes)
+    macs = oracle.recount_macs(case.proto, build(case.recipe).sizes)
+    if set(measured) <= set(case.pruned.shapes):
+        assert cost.macs == macs
+    else:  # behind a subgraph, say, sizes may be unknown: such nodes count as zero, and are not pruned
+        assert cost.macs <= macs
     assert cost.params == oracle.recount_stored(case.proto)
 
 

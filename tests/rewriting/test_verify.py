@@ -1,0 +1,111 @@
+"""The proof: a rewrite that is wrong in any way does not pass."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import onnx
+import pytest
+from builders import Graph
+from onnx import numpy_helper
+
+from srr_onnx.analysis.find import find_groups
+from srr_onnx.errors import ModelError, ProofError
+from srr_onnx.graph.load import load_model
+from srr_onnx.graph.model import Model
+from srr_onnx.graph.save import save_model
+from srr_onnx.rewriting.apply import kept_positions, prune_units
+from srr_onnx.rewriting.verify import make_feeds, verify_pruned
+
+Kept = dict[tuple[str, int], np.ndarray]
+
+
+@pytest.fixture
+def case() -> tuple[Model, onnx.ModelProto, Kept]:
+    g = Graph(13)
+    y = g("Relu", g.conv(g.input("x", (1, 3, 6, 6)), 8, 3, name="first"))
+    g.output(g.conv(y, 4, name="last"))
+    model = load_model(g.model())
+    groups = find_groups(model)
+    is_kept = np.arange(8) % 2 == 0
+    pruned = prune_units(model, groups, is_kept)
+    proto = onnx.load(str(save_model(pruned, "pruned.onnx")))
+    return model, proto, kept_positions(groups, is_kept)
+
+
+def change(proto: onnx.ModelProto, name: str, array: np.ndarray) -> Model:
+    for init in proto.graph.initializer:
+        if init.name == name:
+            init.CopyFrom(numpy_helper.from_array(array, name))
+    return load_model(proto)
+
+
+def weight(proto: onnx.ModelProto, name: str) -> np.ndarray:
+    return numpy_helper.to_array(next(init for init in proto.graph.initializer if init.name == name)).copy()
+
+
+def test_a_right_rewrite_passes(case: tuple[Model, onnx.ModelProto, Kept]) -> None:
+    model, proto, kept = case
+    proof = verify_pruned(model, load_model(proto), kept)
+    assert proof.relative_error <= proof.tolerance < proof.moved
+    assert (proof.masks, proof.is_exact) == (1, True)
+
+
+def test_swapped_filters_fail(case: tuple[Model, onnx.ModelProto, Kept]) -> None:
+    model, proto, kept = case
+    with pytest.raises(ProofError, match="differs from the masked original"):
+        verify_pruned(model, change(proto, "first.weight", weight(proto, "first.weight")[[1, 0, 2, 3]]), kept)
+
+
+def test_a_wrong_input_slice_fails(case: tuple[Model, onnx.ModelProto, Kept]) -> None:
+    model, proto, kept = case
+    with pytest.raises(ProofError):
+        verify_pruned(model, change(proto, "last.weight", np.roll(weight(proto, "last.weight"), 1, axis=1)), kept)
+
+
+def test_a_small_slip_fails(case: tuple[Model, onnx.ModelProto, Kept]) -> None:
+    model, proto, kept = case
+    bias = weight(proto, "first.bias")
+    bias[0] += 0.01
+    with pytest.raises(ProofError):
+        verify_pruned(model, change(proto, "first.bias", bias), kept)
+
+
+def test_numbers_that_are_none_fail(case: tuple[Model, onnx.ModelProto, Kept]) -> None:
+    model, proto, kept = case
+    with pytest.raises(ProofError):
+        verify_pruned(model, change(proto, "last.bias", np.full(4, np.nan, np.float32)), kept)
+
+
+def test_an_output_of_another_shape_fails(case: tuple[Model, onnx.ModelProto, Kept]) -> None:
+    model, proto, kept = case
+    del proto.graph.output[0].type.tensor_type.shape.dim[:]
+    shorter = change(proto, "last.weight", weight(proto, "last.weight")[:3])
+    for init in shorter.proto.graph.initializer:
+        if init.name == "last.bias":
+            init.CopyFrom(numpy_helper.from_array(np.zeros(3, np.float32), "last.bias"))
+    with pytest.raises(ProofError, match="has shape"):
+        verify_pruned(model, load_model(shorter.proto), kept)
+
+
+def test_a_model_that_does_not_run_fails(case: tuple[Model, onnx.ModelProto, Kept]) -> None:
+    model, proto, kept = case
+    broken = dataclasses.replace(load_model(proto))
+    broken.proto.graph.node[0].op_type = "Mystery"
+    with pytest.raises(ModelError, match="onnxruntime"):
+        verify_pruned(model, broken, kept)
+
+
+def test_masks_that_are_too_few_fail(case: tuple[Model, onnx.ModelProto, Kept]) -> None:
+    model, proto, _ = case
+    with pytest.raises(ProofError):
+        verify_pruned(model, load_model(proto), {})
+
+
+def test_feeds_are_repeatable(case: tuple[Model, onnx.ModelProto, Kept]) -> None:
+    model, _, _ = case
+    first, second, other = make_feeds(model, 1), make_feeds(model, 1), make_feeds(model, 2)
+    assert np.array_equal(first["x"], second["x"])
+    assert not np.array_equal(first["x"], other["x"])
+    assert first["x"].shape == (1, 3, 6, 6)
