@@ -99,6 +99,7 @@ def main(zoo: Path, nets: str, ways: str, repeats: int, python: str, out: Path) 
             output = Path(folder) / "pruned.onnx"
             for repeat in range(repeats + 1):
                 for way in ways.split(","):
+                    output.unlink(missing_ok=True)  # freeing the last one's pages is nobody's work
                     found = run_once(python, way, net, source, output)
                     if repeat == 0:
                         left.append({"net": net, "way": way, "macs_left": measure_left(source, output)})

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from srr_onnx.analysis.labels import distinct
 from srr_onnx.analysis.rule import Extents, Op, Source, State
 from srr_onnx.graph.folding import move_elements
 
@@ -39,7 +40,7 @@ def follow_extents(op: Op, state: State) -> None:
             tokens.append(None if known is None else np.zeros(known.shape, np.int64))
         else:
             # Only what is referred to: a Gather may have dropped the dynamic axes.
-            used = np.unique(extents.tokens[extents.tokens > 0])
+            used = distinct(extents.tokens[extents.tokens > 0])
             tokens.append(np.where(extents.tokens > 0, np.searchsorted(used, extents.tokens) + 1 + len(sources), 0))
             sources += [extents.sources[token - 1] for token in used.tolist()]
     moved = move_elements(node, tokens, [model.known(name) if name else None for name in node.inputs])

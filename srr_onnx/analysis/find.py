@@ -6,6 +6,7 @@ A node that no rule can follow freezes the channels that reach it; it never make
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from types import MappingProxyType
 
@@ -14,7 +15,7 @@ import numpy as np
 from srr_onnx.analysis import rules as _rules  # noqa: F401 - fills the registry
 from srr_onnx.analysis.extents import follow_extents
 from srr_onnx.analysis.groups import FrozenChannels, Groups, Member, PruningGroup, Role, Units, Use
-from srr_onnx.analysis.labels import ChannelLabels, Freeze, FreezeReason, Labels
+from srr_onnx.analysis.labels import ChannelLabels, Freeze, FreezeReason, Labels, distinct
 from srr_onnx.analysis.rearrangements import Rearrangement, find_rearrangements
 from srr_onnx.analysis.rule import CannotFollow, Op, Rule, State, rules
 from srr_onnx.graph.model import Model, Node
@@ -160,13 +161,16 @@ def _collect(model: Model, labels: ChannelLabels, state: State, rearrangements: 
 def _signatures(axes: list[Labels], is_unit: np.ndarray, inexact: dict[int, str]) -> list[Labels]:
     """Sort classes into groups: those that lie along the same axes equally often. In order of the first class.
 
-    The axes of a class are told by a sum of one random 128-bit number per axis, weighted by how often it lies there.
+    The axes of a class are told by a sum of one scrambled 128-bit number per axis, weighted by how often it lies there.
     """
     sums = np.zeros((2, len(is_unit)), np.uint64)
-    numbers = np.random.default_rng(0).integers(1 << 64, size=(len(axes), 2), dtype=np.uint64)
-    for ids, number in zip(axes, numbers, strict=True):
-        counts = np.bincount(ids[is_unit[ids]], minlength=0).astype(np.uint64)
-        sums[:, : len(counts)] += number[:, None] * counts
+    for place, ids in enumerate(axes):
+        number = np.frombuffer(hashlib.blake2b(str(place).encode(), digest_size=16).digest(), np.uint64)
+        found = ids[is_unit[ids]]
+        if len(found):
+            first = int(found.min())  # the classes of an axis lie close together
+            counts = np.bincount(found - first).astype(np.uint64)
+            sums[:, first : first + len(counts)] += number[:, None] * counts
     is_inexact = np.zeros(len(is_unit), bool)
     is_inexact[list(inexact)] = True
     units = np.flatnonzero(is_unit & sums.any(axis=0))
@@ -189,7 +193,7 @@ def _describe(
     group_members: list[list[Member]] = [[] for _ in members]
     group_values: list[list[tuple[str, int]]] = [[] for _ in members]
     for key, units in values.items():
-        for group in np.unique(np.searchsorted(ends, units[units >= 0], side="right")):
+        for group in distinct(np.searchsorted(ends, units[units >= 0], side="right")):
             group_values[group].append(key)
     for (use, axis), units in uses.items():
         where = np.flatnonzero(units >= 0)
@@ -197,7 +201,7 @@ def _describe(
         owner = np.searchsorted(ends, units[where], side="right")
         role = state.roles.get((use, axis), Role.OPERAND)
         name = by_index[use.node].inputs[use.slot]
-        for group in np.unique(owner):
+        for group in distinct(owner):
             positions = where[owner == group].reshape(len(members[group]), -1)
             group_members[group].append(Member(name, use, axis, role, positions))
     groups = []
@@ -230,7 +234,7 @@ def _explain_frozen(
         if role is not Role.FILTER:
             continue
         causes: dict[Freeze, int] = {}
-        for root in np.unique(roots[state.uses[use][axis]]).tolist():
+        for root in distinct(roots[state.uses[use][axis]]).tolist():
             if root in frozen:
                 causes[frozen[root]] = causes.get(frozen[root], 0) + 1
         for cause, count in causes.items():

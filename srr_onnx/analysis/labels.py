@@ -139,11 +139,12 @@ class ChannelLabels:
         Returns:
             Number of distinct classes that are not frozen.
         """
-        roots = _merge(self.classes().copy(), np.broadcast_to(merged[:1], merged.shape).reshape(-1), merged.reshape(-1))
+        first = np.broadcast_to(merged[:1], merged[1:].shape).reshape(-1)
+        roots = _merge(self.classes().copy(), first, merged[1:].reshape(-1))
         frozen = np.zeros(self._count, bool)
         for ids, _ in self._freezes:
             frozen[roots[ids]] = True
-        classes = np.unique(roots[labels.reshape(-1)])
+        classes = distinct(roots[labels.reshape(-1)])
         return int((~frozen[classes]).sum())
 
     def frozen_classes(self) -> dict[int, Freeze]:
@@ -158,9 +159,15 @@ class ChannelLabels:
         roots = self.classes()
         found: dict[int, Any] = {}
         for labels, mark in marks:
-            for root in np.unique(roots[labels]).tolist():
+            for root in distinct(roots[labels]).tolist():
                 found.setdefault(root, mark)
         return found
+
+
+def distinct(numbers: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Give each of some numbers once, in ascending order (`numpy.unique` loads masked arrays for nothing)."""
+    numbers = np.sort(numbers, axis=None)
+    return numbers[np.append(True, numbers[1:] != numbers[:-1])] if len(numbers) else numbers
 
 
 def _merge(roots: Labels, first: Labels, second: Labels) -> Labels:

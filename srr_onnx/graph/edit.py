@@ -6,6 +6,7 @@ untouched nodes and inputs) is carried over from the original, so that a model d
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,10 +16,10 @@ import onnx
 import onnx_graphsurgeon as gs
 from onnx import TensorProto, helper
 from onnx_graphsurgeon.ir.tensor import LazyValues
+from onnx_graphsurgeon.logger.logger import G_LOGGER, LoggerSuppress
 
 from srr_onnx.graph.load import assemble_model
 from srr_onnx.graph.model import Model, Shape
-from srr_onnx.graph.nodes import quiet_graphsurgeon
 from srr_onnx.graph.tensors import attach_payload, detach_payload, is_large, stored_tensors
 
 Array = np.ndarray[Any, Any]
@@ -90,7 +91,7 @@ def apply_edits(model: Model, edits: Edits) -> Model:
     # graphsurgeon's export writes into messages that its import has taken over, so it gets a copy to work on.
     working = onnx.ModelProto()
     working.CopyFrom(model.proto)
-    with quiet_graphsurgeon():
+    with _quiet_graphsurgeon():
         graph = gs.import_onnx(working)
     tensors: dict[str, gs.Tensor] = graph.tensors()
     stored = {name: model.constants[name] for name in model.stored if name in model.constants}
@@ -127,7 +128,7 @@ def apply_edits(model: Model, edits: Edits) -> Model:
             order.append((node, index))
     del graph.nodes[:]
     graph.nodes.extend(node for node, _ in order)
-    with quiet_graphsurgeon():
+    with _quiet_graphsurgeon():
         exported = gs.export_onnx(graph, do_type_check=False)
     proto = _carry_over(model, edits, exported, [index for _, index in order], stubs)
     used = {name for name, _ in stored_tensors(proto.graph)}
@@ -138,10 +139,16 @@ def apply_edits(model: Model, edits: Edits) -> Model:
         frozenset(detached & used),
         model.inputs,
         None,
-        "",
+        str,
         0,
         expected={name: shape for name, shape in {**model.shapes, **edits.shapes}.items() if name in made},
     )
+
+
+def _quiet_graphsurgeon() -> contextlib.AbstractContextManager[object]:
+    """Keep graphsurgeon from printing: what it cannot represent is carried over."""
+    suppressed: contextlib.AbstractContextManager[object] = LoggerSuppress(G_LOGGER, G_LOGGER.CRITICAL)
+    return suppressed
 
 
 def _edit_node(node: gs.Node, change: NodeEdit, tensors: Mapping[str, gs.Tensor]) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from srr_onnx.graph.model import Node, Shape
 
@@ -151,7 +151,7 @@ def _constant(node: Node, inputs: list[Array | None]) -> Array | None:
 
 def _constant_of_shape(node: Node, inputs: list[Array | None]) -> Array | None:
     value = node.attributes.get("value")
-    fill = np.zeros(1, np.float32) if value is None else value.values
+    fill = np.zeros(1, np.float32) if value is None else numpy_helper.to_array(value)
     shape = tuple(int(size) for size in inputs[0])  # type: ignore[union-attr]
     # Broadcasting makes a view of one element: no memory, whatever the shape.
     return np.broadcast_to(fill.reshape(()), shape)

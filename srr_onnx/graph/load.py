@@ -6,13 +6,13 @@ ONNX model ends as one `ModelError`.
 
 from __future__ import annotations
 
-import hashlib
+import io
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import onnx
@@ -24,6 +24,7 @@ from srr_onnx.graph.model import Model, Node, Shape
 from srr_onnx.graph.nodes import check_names, make_nodes, sort_nodes
 from srr_onnx.graph.shapes import infer_node, infer_shapes, resolve_inputs
 from srr_onnx.graph.tensors import check_subgraphs, detach_payload, is_large, read_tensor, stored_tensors
+from srr_onnx.graph.wire import read_model
 
 _SIGNATURES = {
     b"\x89PNG": "a PNG picture",
@@ -55,27 +56,29 @@ def load_model(
         UnknownNameError: `input_shapes` names no input of the graph.
     """
     path = None if isinstance(source, (bytes, onnx.ModelProto)) else Path(source)
-    proto, sha256, size = _read(source, path)
+    proto, payload, find_sha256, size = _read(source, path)
     folder = None if path is None else path.resolve().parent
     check_subgraphs(proto.graph)
     stored: dict[str, np.ndarray[Any, Any]] = {}
     detached = set()
-    for name, tensor in stored_tensors(proto.graph):
-        array = read_tensor(name, tensor, folder)
-        if array is None:
-            continue
-        stored[name] = array
-        if isinstance(array.base, np.memmap) or isinstance(array, np.memmap):
-            size += array.nbytes
-        if is_large(tensor, array):
+    for place, (name, tensor) in enumerate(stored_tensors(proto.graph)):  # initializers come first, as in `payload`
+        data = payload.pop(place, None)
+        array = read_tensor(name, tensor, folder, data)
+        if array is not None:
+            stored[name] = array
+            if isinstance(array.base, np.memmap) or isinstance(array, np.memmap):
+                size += array.nbytes
+        if array is not None and is_large(tensor, array):
             detach_payload(tensor)
             detached.add(name)
+        elif data is not None:
+            tensor.raw_data = data.tobytes()
     # The emptied messages still hold their memory; a copy does not.
     slim = onnx.ModelProto()
     slim.CopyFrom(proto)
     del proto
     inputs = resolve_inputs(slim.graph, input_shapes or {})
-    return assemble_model(slim, stored, frozenset(detached), inputs, path, sha256, size)
+    return assemble_model(slim, stored, frozenset(detached), inputs, path, find_sha256, size)
 
 
 def assemble_model(
@@ -84,7 +87,7 @@ def assemble_model(
     detached: frozenset[str],
     inputs: Mapping[str, Shape],
     source: Path | None,
-    sha256: str,
+    find_sha256: Callable[[], str],
     size_bytes: int,
     expected: Mapping[str, Shape] = MappingProxyType({}),
 ) -> Model:
@@ -96,7 +99,7 @@ def assemble_model(
         detached: Those whose payload is not in `proto`.
         inputs: Shape of every input that is fed.
         source: File it comes from.
-        sha256: Hash of that file.
+        find_sha256: Gives the hash of that file.
         size_bytes: Its size.
         expected: Shapes of values that inference may lose (what is taken from a sequence of unequal parts, say).
 
@@ -144,47 +147,39 @@ def assemble_model(
         shapes=MappingProxyType(shapes),
         dtypes=MappingProxyType(dtypes),
         source=source,
-        sha256=sha256,
+        find_sha256=find_sha256,
         size_bytes=size_bytes,
     )
 
 
 def _read(
     source: str | os.PathLike[str] | bytes | onnx.ModelProto, path: Path | None
-) -> tuple[onnx.ModelProto, str, int]:
-    """Read the protobuf; give it with the hash and the size of its bytes."""
-    if isinstance(source, onnx.ModelProto):
-        data = source.SerializeToString()
-    elif isinstance(source, bytes):
-        data = source
-    else:
-        assert path is not None
-        data = _read_file(path)
+) -> tuple[onnx.ModelProto, dict[int, np.ndarray[Any, Any]], Callable[[], str], int]:
+    """Read the protobuf; give it with the payloads taken out of it, the hash and the size of its bytes."""
     where = repr(str(path)) if path else "the given bytes"
-    if not data:
-        raise ModelError(f"{where} is empty: give an ONNX model")
-    for signature, kind in _SIGNATURES.items():
-        if data.startswith(signature) or (signature == b"TFL3" and data[4:8] == signature):
-            raise ModelError(f"{where} is {kind}, not an ONNX model")
-    if _is_json(data):
-        raise ModelError(
-            f"{where} is JSON text, not an ONNX model (is it a plan? `srr-onnx apply` takes it with --plan)"
-        )
-    proto = onnx.ModelProto()
-    try:
-        proto.ParseFromString(data)
-    except DecodeError:
-        raise ModelError(f"{where} is not an ONNX model, or is truncated: it cannot be decoded") from None
-    sha256, size = hashlib.sha256(data).hexdigest(), len(data)
-    del data
+    with _open(source) as file:
+        try:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(0)
+            _check_kind(file, size, where)
+            proto, payload, find_sha256 = read_model(file, size)
+        except DecodeError:
+            raise ModelError(f"{where} is not an ONNX model, or is truncated: it cannot be decoded") from None
+        except OSError as error:
+            raise ModelError(f"{where} cannot be read: {error.strerror}") from error
     if not proto.ir_version or not proto.graph.node or not proto.opset_import:
         raise ModelError(f"{where} is not a complete ONNX model: it has no nodes, no opset or no IR version")
     if not proto.graph.output:
         raise ModelError(f"{where} has no graph outputs: the file is damaged")
-    return proto, sha256, size
+    return proto, payload, find_sha256, size
 
 
-def _read_file(path: Path) -> bytes:
+def _open(source: str | os.PathLike[str] | bytes | onnx.ModelProto) -> IO[bytes]:
+    if isinstance(source, onnx.ModelProto):
+        return io.BytesIO(source.SerializeToString())
+    if isinstance(source, bytes):
+        return io.BytesIO(source)
+    path = Path(source)
     if path.is_dir():
         raise ModelError(f"{str(path)!r} is a directory: give the .onnx file in it")
     if not path.exists():
@@ -194,16 +189,31 @@ def _read_file(path: Path) -> bytes:
     if not path.is_file():
         raise ModelError(f"{str(path)!r} is not a regular file")
     try:
-        return path.read_bytes()
+        return path.open("rb")
     except OSError as error:
         raise ModelError(f"{str(path)!r} cannot be read: {error.strerror}") from error
 
 
-def _is_json(data: bytes) -> bool:
-    if data[:1] not in (b"{", b"["):
+def _check_kind(file: IO[bytes], size: int, where: str) -> None:
+    """Check that a file is not of another well-known kind; leaves it at its start."""
+    if not size:
+        raise ModelError(f"{where} is empty: give an ONNX model")
+    head = file.read(8)
+    for signature, kind in _SIGNATURES.items():
+        if head.startswith(signature) or (signature == b"TFL3" and head[4:8] == signature):
+            raise ModelError(f"{where} is {kind}, not an ONNX model")
+    if _is_json(head, file):
+        raise ModelError(
+            f"{where} is JSON text, not an ONNX model (is it a plan? `srr-onnx apply` takes it with --plan)"
+        )
+    file.seek(0)
+
+
+def _is_json(head: bytes, file: IO[bytes]) -> bool:
+    if head[:1] not in (b"{", b"["):
         return False
     try:
-        json.loads(data[:65536] if len(data) <= 65536 else data)
+        json.loads(head + file.read())
     except (ValueError, UnicodeDecodeError):
         return False
     return True

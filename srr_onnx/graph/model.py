@@ -7,7 +7,7 @@ tensors lives once, in `Model.constants`, as read-only numpy arrays; the protobu
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -70,7 +70,7 @@ class Model:
         shapes: Static shape by value name; a value without a known static shape is missing.
         dtypes: numpy dtype by value name, as far as known.
         source: Where it was read from, if from a file.
-        sha256: Hash of the file's bytes (of the serialized model where there is no file).
+        find_sha256: See `sha256`.
         size_bytes: Size on disk including external data.
     """
 
@@ -84,8 +84,13 @@ class Model:
     shapes: Mapping[str, Shape]
     dtypes: Mapping[str, np.dtype[Any]]
     source: Path | None
-    sha256: str
+    find_sha256: Callable[[], str]
     size_bytes: int
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of the file's bytes (of the serialized model where there is no file)."""
+        return self.find_sha256()
 
     @property
     def opset(self) -> int:

@@ -1,27 +1,29 @@
-"""LOAD: protobuf to `Node`s in execution order.
-
-graphsurgeon decodes the attributes; the order is as close to the file's as its edges allow.
-"""
+"""LOAD: protobuf to `Node`s in execution order, which is as close to the file's as its edges allow."""
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import heapq
 from collections.abc import Iterator
 from types import MappingProxyType
+from typing import Any
 
 import onnx
-import onnx_graphsurgeon as gs
-from onnx_graphsurgeon.logger.logger import G_LOGGER, LoggerSuppress
+from onnx import AttributeProto
 
 from srr_onnx.errors import ModelError
 from srr_onnx.graph.model import Node
 
-
-def quiet_graphsurgeon() -> contextlib.AbstractContextManager[object]:
-    """Keep graphsurgeon from printing: what it cannot represent is carried over by `graph.edit`."""
-    suppressed: contextlib.AbstractContextManager[object] = LoggerSuppress(G_LOGGER, G_LOGGER.CRITICAL)
-    return suppressed
+# Where an attribute of each kind keeps its value.
+_VALUE_FIELDS = {
+    AttributeProto.FLOAT: "f",
+    AttributeProto.INT: "i",
+    AttributeProto.STRING: "s",
+    AttributeProto.TENSOR: "t",
+    AttributeProto.FLOATS: "floats",
+    AttributeProto.INTS: "ints",
+    AttributeProto.STRINGS: "strings",
+}
 
 
 def check_names(graph: onnx.GraphProto) -> None:
@@ -68,14 +70,9 @@ def make_nodes(proto: onnx.ModelProto) -> list[Node]:
     Raises:
         ModelError: A node cannot be decoded.
     """
-    try:
-        with quiet_graphsurgeon():
-            graph = gs.import_onnx(proto)
-    except Exception as error:  # graphsurgeon raises many kinds on damaged files
-        raise ModelError(f"the graph cannot be read: {error}") from error
     versions = {opset.domain if opset.domain != "ai.onnx" else "": opset.version for opset in proto.opset_import}
     nodes = []
-    for index, (node, message) in enumerate(zip(graph.nodes, proto.graph.node, strict=True)):
+    for index, message in enumerate(proto.graph.node):
         domain = "" if message.domain == "ai.onnx" else message.domain
         nodes.append(
             Node(
@@ -86,15 +83,36 @@ def make_nodes(proto: onnx.ModelProto) -> list[Node]:
                 name=message.name,
                 inputs=tuple(message.input),
                 outputs=tuple(message.output),
-                attributes=MappingProxyType(
-                    {key: value for key, value in node.attrs.items() if not isinstance(value, gs.Graph)}
-                ),
+                attributes=MappingProxyType(dict(_decode_attributes(message))),
                 captured=tuple(_captured(message)),
             )
         )
     return nodes
 
 
+def _decode_attributes(message: onnx.NodeProto) -> Iterator[tuple[str, Any]]:
+    """Names and values; tensors stay messages, subgraphs and references to a function's attributes are left out."""
+    for attribute in message.attribute:
+        field = _VALUE_FIELDS.get(attribute.type)
+        if field is None or attribute.ref_attr_name:
+            continue
+        value = getattr(attribute, field)
+        try:
+            if attribute.type == AttributeProto.STRING:
+                value = value.decode()
+            elif attribute.type == AttributeProto.STRINGS:
+                value = [part.decode() for part in value]
+            elif attribute.type in (AttributeProto.INTS, AttributeProto.FLOATS):
+                value = list(value)
+        except UnicodeDecodeError:
+            raise ModelError(
+                f"attribute {attribute.name!r} of node {message.name or message.op_type!r} is no valid text: the file "
+                "is damaged"
+            ) from None
+        yield attribute.name, value
+
+
+@functools.lru_cache(maxsize=4096)
 def _since_version(op_type: str, domain: str, opset: int) -> int:
     try:
         return int(onnx.defs.get_schema(op_type, opset, domain).since_version)

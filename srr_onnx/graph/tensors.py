@@ -60,13 +60,16 @@ def check_subgraphs(graph: onnx.GraphProto) -> None:
                 check_subgraphs(inner)
 
 
-def read_tensor(name: str, tensor: TensorProto, folder: Path | None) -> np.ndarray | None:
+def read_tensor(
+    name: str, tensor: TensorProto, folder: Path | None, data: np.ndarray[Any, Any] | None = None
+) -> np.ndarray | None:
     """Read one tensor's payload.
 
     Args:
         name: Value name, for messages.
         tensor: The message; not changed.
         folder: Where external data may lie; None for a model that was not read from a file.
+        data: Bytes of its `raw_data` where they are not in the message; the result is a view of them.
 
     Returns:
         A read-only array of the tensor's shape; None for element types that numpy has no plain array for
@@ -91,19 +94,21 @@ def read_tensor(name: str, tensor: TensorProto, folder: Path | None) -> np.ndarr
     if tensor.data_location == TensorProto.EXTERNAL:
         array = _read_external(name, tensor, folder, np.dtype(dtype), count)
     else:
-        array = _read_inline(name, tensor, np.dtype(dtype), count)
+        array = _read_inline(name, tensor, np.dtype(dtype), count, data)
     array = np.asarray(array)
     array.flags.writeable = False
     return array
 
 
-def _read_inline(name: str, tensor: TensorProto, dtype: np.dtype[Any], count: int) -> np.ndarray[Any, Any]:
+def _read_inline(
+    name: str, tensor: TensorProto, dtype: np.dtype[Any], count: int, payload: np.ndarray[Any, Any] | None
+) -> np.ndarray[Any, Any]:
     where = f"tensor {name!r} of shape {list(tensor.dims)}"
     try:
-        if not tensor.HasField("raw_data"):
+        if payload is None and not tensor.HasField("raw_data"):
             array: np.ndarray[Any, Any] = numpy_helper.to_array(tensor)
             return array
-        data = tensor.raw_data  # every access makes a copy
+        data = tensor.raw_data if payload is None else payload.data  # every access to a message's makes a copy
         if len(data) != count * dtype.itemsize:
             raise ModelError(
                 f"{where} should have {count * dtype.itemsize} bytes but has {len(data)}: the file is damaged"

@@ -1,25 +1,154 @@
-"""LOAD: write a model file piece by piece.
+"""LOAD: read and write a model file piece by piece.
 
-`SerializeToString` builds the whole file in memory beside a copy of all weights. A protobuf message is a sequence of
-(tag, length, bytes) records in any order, so the large payloads can go straight from their arrays to the file.
+protobuf's own functions hold the whole file in memory beside one or two copies of all weights. A message is a sequence
+of (tag, length, bytes) records in any order, so the large payloads can go straight from the file to their arrays and
+back.
 
 Source: protobuf encoding, https://protobuf.dev/programming-guides/encoding; field numbers are read from onnx itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import IO, Any
 
 import numpy as np
 import onnx
+from google.protobuf.message import DecodeError
 
 Array = np.ndarray[Any, Any]
 
 _GRAPH = onnx.ModelProto.DESCRIPTOR.fields_by_name["graph"].number
 _INITIALIZER = onnx.GraphProto.DESCRIPTOR.fields_by_name["initializer"].number
 _RAW_DATA = onnx.TensorProto.DESCRIPTOR.fields_by_name["raw_data"].number
-_LENGTH_DELIMITED = 2
+_VARINT, _FIXED64, _LENGTH_DELIMITED, _FIXED32 = 0, 1, 2, 5
+_MOST_VARINT_BYTES = 10
+# Payloads up to this size stay in the protobuf.
+_SMALL = 1024
+
+
+def read_model(file: IO[bytes], size: int) -> tuple[onnx.ModelProto, dict[int, Array], Callable[[], str]]:
+    """Read a model without the large `raw_data` of its initializers.
+
+    Args:
+        file: Binary file; read once, to its end.
+        size: Its size in bytes.
+
+    Returns:
+        The model; the bytes taken out, shape `(B,)` uint8, by place in the list of initializers; and a function that
+        gives the SHA-256 of the file, which another thread may still be computing.
+
+    Raises:
+        DecodeError: The file is no ONNX model, or is truncated.
+        OSError: It cannot be read.
+    """
+    payload: dict[int, Array] = {}
+    place = -1
+
+    def read_tensor(stream: _Stream, length: int) -> bytes:
+        nonlocal place
+        place += 1
+        return _copy_fields(stream, length, {_RAW_DATA: read_payload})
+
+    def read_payload(stream: _Stream, length: int) -> bytes | None:
+        payload.pop(place, None)  # of a field that comes twice the last one counts
+        if length <= _SMALL:
+            return stream.read(length)
+        payload[place] = stream.read_array(length)
+        return None
+
+    def read_graph(stream: _Stream, length: int) -> bytes:
+        return _copy_fields(stream, length, {_INITIALIZER: read_tensor})
+
+    stream = _Stream(file, size)
+    try:
+        proto = onnx.ModelProto.FromString(_copy_fields(stream, size, {_GRAPH: read_graph}))
+        return proto, payload, stream.sha256()
+    finally:
+        stream.close()
+
+
+class _Stream:
+    """A file that is read from front to end, and hashed by another thread meanwhile."""
+
+    def __init__(self, file: IO[bytes], size: int) -> None:
+        self._file = file
+        self._pool = ThreadPoolExecutor(1)
+        self._hash = hashlib.sha256()
+        self._waiting = bytearray()
+        self.left = size
+
+    def read(self, length: int) -> bytes:
+        if length > self.left:  # before memory is asked for: a damaged length can be anything
+            raise DecodeError("truncated")
+        data = self._file.read(length)
+        if len(data) < length:
+            raise DecodeError("truncated")
+        self.left -= length
+        self._waiting += data
+        return data
+
+    def read_array(self, length: int) -> Array:
+        if length > self.left:
+            raise DecodeError("truncated")
+        data = np.empty(length, np.uint8)
+        filled = 0
+        while filled < length:
+            count = self._file.readinto(data[filled:].data)  # type: ignore[attr-defined]
+            if not count:
+                raise DecodeError("truncated")
+            filled += count
+        self.left -= length
+        self._flush()
+        self._pool.submit(self._hash.update, data.data)
+        return data
+
+    def varint(self) -> int:
+        value = 0
+        for place in range(_MOST_VARINT_BYTES):
+            byte = self.read(1)[0]
+            value |= (byte & 0x7F) << 7 * place
+            if byte < 0x80:
+                return value
+        raise DecodeError("a number of more than 64 bits")
+
+    def sha256(self) -> Callable[[], str]:
+        self._flush()
+        return self._pool.submit(self._hash.hexdigest).result
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=False)
+
+    def _flush(self) -> None:
+        self._pool.submit(self._hash.update, bytes(self._waiting))
+        self._waiting.clear()
+
+
+def _copy_fields(stream: _Stream, length: int, special: Mapping[int, Callable[[_Stream, int], bytes | None]]) -> bytes:
+    """Read a message; the content of some fields is read by a function, which gives what stands there instead."""
+    end = stream.left - length
+    parts: list[bytes] = []
+    while stream.left > end:
+        tag = stream.varint()
+        kind = tag & 7
+        if kind == _LENGTH_DELIMITED:
+            size = stream.varint()
+            if size > stream.left - end:
+                raise DecodeError("a field is longer than what holds it")
+            content = special.get(tag >> 3, _Stream.read)(stream, size)
+            if content is not None:
+                parts += [_varint(tag), _varint(len(content)), content]
+        elif kind == _VARINT:
+            parts += [_varint(tag), _varint(stream.varint())]
+        elif kind in (_FIXED32, _FIXED64):
+            parts += [_varint(tag), stream.read(4 if kind == _FIXED32 else 8)]
+        else:
+            raise DecodeError(f"no such field type: {kind}")
+    if stream.left < end:
+        raise DecodeError("a field is longer than what holds it")
+    return b"".join(parts)
 
 
 def write_model(file: IO[bytes], proto: onnx.ModelProto, payload: Mapping[str, Array]) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from srr_onnx.analysis.groups import Groups, Units, Use
-from srr_onnx.graph.cost import count_cost, is_constant_node, is_float, mac_factors
+from srr_onnx.graph.cost import Cost, count_cost, is_constant_node, is_float, mac_factors
 from srr_onnx.graph.model import Model
 
 Widths = np.ndarray[Any, np.dtype[np.int64]]
@@ -33,19 +33,21 @@ class CostModel:
     Args:
         model: Loaded model.
         groups: Result of `find_groups(model)`.
-        quantity: "macs", or "params" and "bytes" of the floating-point constants.
+        quantity: What `cost`, `saving` and `total` speak of: "macs", or "params" and "bytes" of the floating-point
+            constants.
     """
 
     def __init__(self, model: Model, groups: Groups, quantity: str) -> None:
         self._ends = np.cumsum([group.size for group in groups]) if len(groups) else np.zeros(0, np.int64)
         self._axes: list[tuple[int, dict[int, int]]] = []
-        self._known: dict[bytes, int] = {}
-        if quantity == "macs":
-            terms = self._mac_terms(model, groups)
-        else:
-            terms = self._constant_terms(model, groups, in_bytes=quantity == "bytes")
-        self._terms = [term for term in terms if term.axes]
-        self._fixed = sum(term.coefficient for term in terms if not term.axes)
+        self._known: dict[int, int] = {}
+        constants = self._constant_terms(model, groups)
+        self._all = {
+            "macs": self._mac_terms(model, groups),
+            "params": [term for term, _ in constants],
+            "bytes": [dataclasses.replace(term, coefficient=term.coefficient * width) for term, width in constants],
+        }
+        self._terms = [term for term in self._all[quantity] if term.axes]
         self._sizes = [size for size, _ in self._axes]
         self._touched: list[list[int]] = [[] for _ in groups]
         for number, term in enumerate(self._terms):
@@ -55,12 +57,18 @@ class CostModel:
         for axis, (_, counts) in enumerate(self._axes):
             for group, count in counts.items():
                 self._per_group[group].append((axis, count))
+        self._quantity = quantity
         # Tensors that several readers share may part, so the widths' own sum at the start can exceed the file's.
-        self.total = count_cost(model).of(quantity)
+        self.original = count_cost(model)
+        self.total = self.original.of(quantity)
 
     def cost(self) -> int:
         """Cost at the present widths."""
-        return self._fixed + sum(self._value(term) for term in self._terms)
+        return sum(self._value(term) for term in self._all[self._quantity])
+
+    def all_costs(self) -> Cost:
+        """Cost at the present widths, in every quantity."""
+        return Cost(*(sum(map(self._value, self._all[quantity])) for quantity in ("macs", "params", "bytes")))
 
     def saving(self, group: int, count: int = 1) -> int:
         """What removing units of a group would save at the present widths.
@@ -94,13 +102,13 @@ class CostModel:
         """Number of an axis in the table; None where none of its channels can go."""
         if units is None:
             return None
-        key = units.tobytes()
+        key = id(units)  # the groups keep the arrays
         if key not in self._known:
-            owners, counts = np.unique(np.searchsorted(self._ends, units[units >= 0], side="right"), return_counts=True)
+            counts = np.bincount(np.searchsorted(self._ends, units[units >= 0], side="right"))
             per_unit = {}
-            for owner, count in zip(owners.tolist(), counts.tolist(), strict=True):
+            for owner in np.flatnonzero(counts).tolist():
                 size = int(self._ends[owner]) - (int(self._ends[owner - 1]) if owner else 0)
-                per_unit[owner] = count // size
+                per_unit[owner] = int(counts[owner]) // size
             self._known[key] = len(self._axes)
             self._axes.append((len(units), per_unit))
         return self._known[key]
@@ -126,8 +134,11 @@ class CostModel:
                 terms.append(self._term(sizes))
         return terms
 
-    def _constant_terms(self, model: Model, groups: Groups, *, in_bytes: bool) -> list[_Term]:
-        """One term per stored constant. One that is sliced differently by several readers counts once for each."""
+    def _constant_terms(self, model: Model, groups: Groups) -> list[tuple[_Term, int]]:
+        """One term per stored constant, with the bytes of an element.
+
+        A constant that is sliced differently by several readers counts once for each.
+        """
         variants: dict[str, dict[tuple[bytes, ...], list[tuple[int, Units | None]]]] = {}
         for node in model.nodes:
             if is_constant_node(model, node):
@@ -140,8 +151,8 @@ class CostModel:
                 if name in model.stored or any(part is not None for part in units):
                     key = tuple(b"" if part is None else part.tobytes() for part in units)
                     variants.setdefault(name, {})[key] = list(zip(array.shape, units, strict=True))
-        terms = []
-        for name, found in variants.items():
-            width = model.constants[name].itemsize if in_bytes else 1
-            terms += [self._term([(width, None), *sizes]) for sizes in found.values()]
-        return terms
+        return [
+            (self._term(sizes), model.constants[name].itemsize)
+            for name, found in variants.items()
+            for sizes in found.values()
+        ]

@@ -12,7 +12,7 @@ import numpy as np
 from srr_onnx.analysis.groups import Groups
 from srr_onnx.analysis.labels import Freeze, FreezeReason
 from srr_onnx.errors import PlanError, UnknownNameError, UnsupportedError
-from srr_onnx.graph.cost import Cost, count_cost, mac_factors
+from srr_onnx.graph.cost import mac_factors
 from srr_onnx.graph.model import Model
 from srr_onnx.planning.allocation import allocate, allocate_ratio, allocations, reach
 from srr_onnx.planning.budget import NAMES, QUANTITIES, Budget
@@ -135,28 +135,29 @@ def make_plan(
     is_free = [cause is None for cause in causes]
     check_prunable(model, groups, causes)
     cap = max_group_ratio
+    costs = CostModel(model, groups, QUANTITIES.get(budget.kind, "macs"))
     if budget.kind == "ratio":
         wanted = allocate_ratio(groups, budget.amount)
         removed = tuple(count if free else 0 for count, free in zip(wanted, is_free, strict=True))
         cap = max(cap, budget.amount)
     else:
         kind = ("redundancy" if scores.redundancy is not None else "uniform") if allocation == "auto" else allocation
-        costs = CostModel(model, groups, QUANTITIES[budget.kind])
         most = reach(groups, is_free, costs, 1.0)
         if most < budget.amount * costs.total:
             raise PlanError(_explain_reach(groups, causes, budget, most / costs.total))
         found = allocate(groups, is_free, costs, allocations.get(kind)(scores), budget, max_group_ratio)
         removed, cap = found.removed, found.cap
     is_kept = np.ones(groups.num_units, bool)
-    for group, count in zip(groups, removed, strict=True):
+    for number, (group, count) in enumerate(zip(groups, removed, strict=True)):
         is_kept[group.first_unit + scores.order(group.id)[:count]] = False
+        costs.remove(number, count)
     plan = Plan(
         sha256=model.sha256,
         inputs=dict(model.inputs),
         criterion={"name": scores.criterion, **(settings or {})},
         budget={**budget.to_json(), "allocation": allocation, "max_group_ratio": max_group_ratio, "cap_used": cap},
-        before=count_cost(model),
-        after=Cost(*(_after(model, groups, quantity, removed) for quantity in ("macs", "params", "bytes"))),
+        before=costs.original,
+        after=costs.all_costs(),
         groups=plan_groups(groups, is_kept),
         values={},
         frozen=tuple(_describe_frozen(groups, causes)),
@@ -218,13 +219,6 @@ def _explain_reach(groups: Groups, causes: Sequence[Freeze | None], budget: Budg
         f"{budget.amount:.1%} of the {NAMES[budget.kind]} cannot be removed: at most {int(most * 1000) / 10:.1f}% can "
         f"(one unit left in every free group). In the way: {text}"
     )
-
-
-def _after(model: Model, groups: Groups, quantity: str, removed: Sequence[int]) -> int:
-    costs = CostModel(model, groups, quantity)
-    for number, count in enumerate(removed):
-        costs.remove(number, count)
-    return costs.cost()
 
 
 def _describe_frozen(groups: Groups, causes: Sequence[Freeze | None]) -> Iterator[dict[str, object]]:

@@ -19,6 +19,9 @@ from srr_onnx.graph.model import Model, Node, Shape
 
 Array = np.ndarray[Any, Any]
 
+# What is sliced at a time, so that it stays in the processor's cache.
+_CACHED_BYTES = 1 << 19
+
 
 def prune_units(model: Model, groups: Groups, is_kept: np.ndarray[Any, np.dtype[np.bool_]]) -> Model:
     """Remove units from a model.
@@ -285,6 +288,15 @@ def _key(axes: Mapping[int, Positions]) -> bytes:
 
 
 def _take(array: Array, axes: Mapping[int, Positions]) -> Array:
+    """Slice along several axes; large arrays a few rows at a time, without a whole one in between."""
+    if len(axes) > 1 and 0 in axes and array.nbytes > _CACHED_BYTES:
+        rows, rest = axes[0], {axis: kept for axis, kept in axes.items() if axis}
+        shape = [len(axes[axis]) if axis in axes else size for axis, size in enumerate(array.shape)]
+        result = np.empty(shape, array.dtype)
+        height = max(1, _CACHED_BYTES * len(array) // array.nbytes)
+        for start in range(0, len(rows), height):
+            result[start : start + height] = _take(array[rows[start : start + height]], rest)
+        return result
     for axis, kept in sorted(axes.items()):
         array = array.take(kept, axis=axis)
     return array

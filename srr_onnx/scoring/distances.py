@@ -6,6 +6,7 @@ Reads the FILTER slices of a group one piece at a time, so that long filters are
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -19,15 +20,25 @@ from srr_onnx.scoring.slices import Rows, Slices
 Distances = np.ndarray[Any, np.dtype[np.float32]]
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
-# Columns per matrix product: 4096 filters make pieces of 32 MB.
+# Entries per matrix product (32 MB), but never fewer columns than this.
+_ENTRIES = 1 << 23
 _COLUMNS = 2048
+# Rows of a matrix of pairs that are worked on at a time: a megabyte at 2048 units, which stays in the cache.
+_ROWS = 128
+# Filter entries that are worked on at a time, for the same reason.
+_CACHED = 1 << 17
 # Multiply-adds per group that are spent on distances where the threshold is a quantile anyway: longer filters are
-# compared on a random choice of their entries, never fewer than 1,024 (distances are then off by about 3 %). It
+# compared on a random choice of their entries, never fewer than 512 (distances are then off by about 4 %). It
 # concerns dense layers of thousands of units; every Conv of a ResNet-50 is compared as a whole.
 _MOST_PRODUCTS = 1 << 32
-_LEAST_COLUMNS = 1024
+_LEAST_COLUMNS = 512
+# Neighboring entries that are chosen together: a cache line.
+_LINE = 16
 # Squared distances below this, for vectors of norm <= 1, are rounding of the float32 products: equal filters.
 _RESOLUTION = 4e-6
+# Squared norms between this and its inverse can be told in float32.
+_MODERATE = 1e30
+_GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
 # Stands for a threshold of 0, which only equal filters meet.
 _SMALLEST = 1e-30
 
@@ -52,7 +63,7 @@ def filter_rows(slices: Slices) -> list[Rows]:
     parts = slices.with_role(Role.FILTER)
     if not parts:
         raise DataError(f"group {slices.group_id} has no floating-point filters to score: freeze it")
-    if not all(np.isfinite(rows).all() for rows in parts):
+    if not all(np.isfinite(rows[some]).all() for rows in parts for some in row_pieces(rows)):
         raise DataError(f"the filters of group {slices.group_id} contain NaN or infinite values: is the model broken?")
     return parts
 
@@ -61,17 +72,32 @@ def l1_norms(parts: Sequence[Rows]) -> Floats:
     """Sum the absolute values of every unit's filters; arrays of shape `(U, K)` to `(U,)`."""
     sums = np.zeros(len(parts[0]))
     for rows in parts:
-        sums += np.abs(rows).sum(axis=1, dtype=np.float64)
+        for some in row_pieces(rows):
+            sums[some] += np.abs(rows[some]).sum(axis=1, dtype=np.float64)
     return sums
 
 
 def column_pieces(rows: Rows) -> Iterator[Rows]:
-    """Cut an array of shape `(U, K)` into views of a few thousand columns."""
-    return (rows[:, start : start + _COLUMNS] for start in range(0, rows.shape[1], _COLUMNS))
+    """Cut an array of shape `(U, K)` into views of some thousand columns."""
+    width = max(_COLUMNS, _ENTRIES // len(rows))
+    return (rows[:, start : start + width] for start in range(0, rows.shape[1], width))
 
 
-def pairwise_distances(pieces: Iterable[Rows], units: int) -> Distances:
-    """Measure the Euclidean distances between vectors that are given piece by piece.
+def row_pieces(rows: Rows) -> Iterator[slice]:
+    """Cut an array of shape `(U, K)` into rows that stay in the processor's cache together."""
+    height = max(1, _CACHED // max(1, rows.shape[1]))
+    return (slice(start, start + height) for start in range(0, len(rows), height))
+
+
+def lower_blocks(units: int) -> Iterator[tuple[slice, slice]]:
+    """Cut the lower triangle of a matrix of shape `(U, U)` into blocks of rows; each reaches to its last diagonal."""
+    for start in range(0, units, _ROWS):
+        end = min(start + _ROWS, units)
+        yield slice(start, end), slice(0, end)
+
+
+def squared_distances(pieces: Iterable[Rows], units: int) -> Distances:
+    """Measure the squared Euclidean distances between vectors that are given piece by piece.
 
     Distances that float32 cannot tell from 0 are exactly 0, so equal vectors are neighbors at any threshold.
 
@@ -80,19 +106,37 @@ def pairwise_distances(pieces: Iterable[Rows], units: int) -> Distances:
         units: Number of vectors U.
 
     Returns:
-        Shape `(U, U)`, symmetric, 0 on the diagonal.
+        Shape `(U, U)`, 0 on the diagonal; what is above it has no meaning until `mirror` fills it.
     """
-    gram = np.zeros((units, units), np.float32)
+    squares = np.zeros((units, units), np.float32)
     with np.errstate(under="ignore"):
-        for piece in pieces:
-            gram += piece @ piece.T  # recognized as symmetric: half the work, and exactly symmetric
-    squares = gram.diagonal().copy()
-    gram *= -2
-    gram += np.add.outer(squares, squares)  # one sum at a time would round asymmetrically
-    gram[gram < _RESOLUTION] = 0
-    np.fill_diagonal(gram, 0)
-    distances: Distances = np.sqrt(gram, out=gram)
-    return distances
+        for number, piece in enumerate(pieces):
+            for block in lower_blocks(units):
+                if number == 0:
+                    np.matmul(piece[block[0]], piece[block[1]].T, out=squares[block])
+                else:
+                    squares[block] += piece[block[0]] @ piece[block[1]].T
+    norms = squares.diagonal().copy()
+    for block in lower_blocks(units):
+        found = squares[block]
+        found *= -2
+        found += norms[block[0], None]
+        found += norms[block[1]]
+        found *= found >= _RESOLUTION
+    np.fill_diagonal(squares, 0)
+    return squares
+
+
+def mirror(matrix: Distances) -> Distances:
+    """Copy what lies below the diagonal of a matrix of shape `(U, U)` to above it, in place."""
+    for rows, _ in lower_blocks(len(matrix)):
+        for start in range(0, rows.start, _ROWS):  # square tiles: a column at a time would miss the cache
+            tile = slice(start, start + _ROWS)
+            matrix[tile, rows] = matrix[rows, tile].T
+        corner = matrix[rows, rows]
+        is_above = np.tri(len(corner), k=-1, dtype=bool).T
+        corner[is_above] = corner.T[is_above]
+    return matrix
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -108,41 +152,51 @@ class FilterDistances:
         units: Shape `(U,)`: the units by ascending L1 norm, of equals the lowest first. The vertices of the group's
             graph are numbered in this order, so "the lowest vertex" is always the unit of least importance.
         l1: Shape `(U,)`: L1 norm of every unit, in the order of the group.
-        between: Shape `(U, U)`: distances between vertices, as multiples of the threshold.
+        squares: Shape `(U, U)`: squared distances between vertices, as multiples of the squared threshold.
         threshold: Euclidean distance between unit vectors, in [0, 2]; the mean over the layers.
     """
 
     group_id: str
     units: np.ndarray[Any, np.dtype[np.int64]]
     l1: Floats
-    between: Distances
+    squares: Distances
     threshold: float
 
 
-def sample_pairs(between: Distances, most: float = math.inf) -> Distances:
-    """Give the distances between different vertices, or some of them.
+def sample_pairs(squares: Distances, most: float = math.inf) -> Distances:
+    """Give the squared distances between different vertices, or some of them.
 
     Args:
-        between: Shape `(U, U)`.
-        most: Of more pairs than this, that many are drawn at random, always the same.
+        squares: Shape `(U, U)`; read below the diagonal only.
+        most: Of more pairs than this, that many are picked, evenly and always the same.
 
     Returns:
         Shape `(M,)`.
     """
-    size = len(between)
-    if count_pairs(size) <= most:
-        return between[np.triu_indices(size, 1)]
-    rng = np.random.default_rng(size)
-    count = math.ceil(most)
-    first = rng.integers(size, size=count)
-    second = (first + rng.integers(1, size, size=count)) % size
-    picked: Distances = between[first, second]
+    size = len(squares)
+    pairs = count_pairs(size)
+    picked: Distances = squares.reshape(-1)[_spread_places(size, pairs if pairs <= most else math.ceil(most))]
     return picked
+
+
+@functools.lru_cache(maxsize=16)
+def _spread_places(size: int, count: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Flat places in the lower triangle of a matrix of shape `(size, size)`: all of them, or an even spread.
+
+    Multiples of the golden ratio, modulo 1, leave no gaps and keep step with no row.
+    """
+    pairs = count_pairs(size)
+    numbers = np.arange(count)
+    if count < pairs:
+        numbers = (numbers * _GOLDEN_RATIO % 1 * pairs).astype(np.int64)
+    rows = ((1 + np.sqrt(1 + 8 * numbers.astype(np.float64))) / 2).astype(np.int64)
+    places: np.ndarray[Any, np.dtype[np.int64]] = rows * size + numbers - rows * (rows - 1) // 2
+    return places
 
 
 def measure_distances(
     slices: Slices,
-    threshold: Callable[[Distances, float], float] = lambda between, length: 1.0,
+    threshold: Callable[[Distances, float], float] = lambda squares, length: 1.0,
     *,
     is_joined: bool = False,
     is_exact: bool = True,
@@ -151,8 +205,9 @@ def measure_distances(
 
     Args:
         slices: Parameters of one group.
-        threshold: Gives the threshold of a layer from the Euclidean distances between its unit-normalized filters,
-            shape `(U, U)`, and from the length of a filter; by default 1, which leaves Euclidean distances.
+        threshold: Gives the squared threshold of a layer from the squared Euclidean distances between its
+            unit-normalized filters, shape `(U, U)` of which the lower triangle counts, and from the length of a
+            filter; by default 1, which leaves the distances as they are.
         is_joined: Whether to concatenate a unit's filters over all layers to a single vector of norm 1 instead; the
             length is then the mean over the layers.
         is_exact: Whether to compare all entries even of very long filters.
@@ -175,12 +230,15 @@ def measure_distances(
     for layers in [parts] if is_joined else [[rows] for rows in parts]:
         norm = 1 / math.sqrt(len(layers))
         pieces = (piece for rows in layers for piece in _unit_pieces(rows, units, norm, most_columns))
-        between = pairwise_distances(pieces, len(units))
-        thresholds.append(threshold(between, sum(rows.shape[1] for rows in layers) / len(layers)))
-        between /= max(thresholds[-1], _SMALLEST)
-        farthest = between if farthest is None else np.maximum(farthest, between, out=farthest)
+        squares = squared_distances(pieces, len(units))
+        bound = threshold(squares, sum(rows.shape[1] for rows in layers) / len(layers))
+        thresholds.append(math.sqrt(bound))
+        farthest = squares if farthest is None else farthest
+        for block in lower_blocks(len(units)):
+            squares[block] /= np.float32(max(bound, _SMALLEST))
+            np.maximum(farthest[block], squares[block], out=farthest[block])
     assert farthest is not None  # there is at least one slice
-    return FilterDistances(slices.group_id, units, l1, farthest, sum(thresholds) / len(thresholds))
+    return FilterDistances(slices.group_id, units, l1, mirror(farthest), sum(thresholds) / len(thresholds))
 
 
 def _unit_pieces(
@@ -191,17 +249,19 @@ def _unit_pieces(
     if not length:
         return
     if most_columns is not None and length > most_columns:
-        chosen = np.sort(np.random.default_rng(length).choice(length, most_columns, replace=False))
-        rows = rows[:, chosen]
-    largest = np.maximum(rows.max(axis=1), -rows.min(axis=1))[order, None]  # (U, 1)
-    largest[largest == 0] = 1  # a zero filter stays zero; others are scaled so that squares neither over- nor underflow
-    squares = np.zeros(len(rows))
+        lines = np.random.default_rng(length).choice(length // _LINE, most_columns // _LINE, replace=False)
+        rows = rows[:, (np.sort(lines)[:, None] * _LINE + np.arange(_LINE)).reshape(-1)]
+    squares = np.einsum("uk,uk->u", rows, rows)  # its rounding stretches a filter a little, no more
+    if ((squares < 1 / _MODERATE) & (squares > 0)).any() or not (squares < _MODERATE).all() or not squares.all():
+        largest = np.maximum(rows.max(axis=1), -rows.min(axis=1))[:, None]  # (U, 1)
+        rows = rows / np.where(largest > 0, largest, 1)
+        squares = np.einsum("uk,uk->u", rows, rows)
+    scale = (norm / np.sqrt(np.where(squares > 0, squares, 1))).astype(np.float32)[order, None]  # a zero filter stays
     for piece in column_pieces(rows):
-        piece = piece[order] / largest
-        squares += np.einsum("uk,uk->u", piece, piece, dtype=np.float64)
-    scale = (norm / np.sqrt(np.maximum(squares, 1)))[:, None].astype(rows.dtype)  # (U, 1); the largest entry is 1
-    for piece in column_pieces(rows):
-        yield (piece[order] / largest * scale).astype(np.float32, copy=False)
+        scaled = np.empty(piece.shape, np.float32)
+        for some in row_pieces(piece):
+            np.multiply(piece[order[some]], scale[some], out=scaled[some], casting="same_kind")
+        yield scaled
 
 
 def lower_quantile(distances: Distances, quantile: float) -> float:

@@ -6,6 +6,7 @@ Reads parameter slices and makes one `Trajectory` per group, with the order in w
 from __future__ import annotations
 
 import dataclasses
+import math
 import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -27,8 +28,8 @@ from srr_onnx.scoring.shrinking_graph import Adjacency, order_by_degree
 from srr_onnx.scoring.slices import Slices
 from srr_onnx.scoring.trajectory import Redundancy, Trajectory
 
-# Distances that are looked at for a quantile; more would not move it visibly.
-_SAMPLE = 200_000
+# Distances that are looked at for a quantile, which then is the quantile of a share that is off by 0.2 %.
+_SAMPLE = 50_000
 # Distances that are kept from the search for the threshold to the graphs (240 MB); the rest is measured twice.
 _KEPT = 60_000_000
 
@@ -99,13 +100,13 @@ def find_redundancies(
 
 
 def _pooled_threshold(groups: Sequence[Slices], options: SrrOptions, kept: dict[str, FilterDistances]) -> float:
-    """Find one quantile over all groups, every pair of units counting alike; distances that fit go into `kept`."""
+    """Find one squared quantile over all groups, every pair of units counting alike; what fits goes into `kept`."""
     share = _SAMPLE / max(sum(count_pairs(slices.units) for slices in groups), 1)
     samples: list[Distances] = [np.zeros(0, np.float32)]
     room = _KEPT
     for slices in groups:
         distances = _measure(slices, options)
-        samples.append(sample_pairs(distances.between, share * count_pairs(slices.units)))
+        samples.append(sample_pairs(distances.squares, share * count_pairs(slices.units)))
         room -= slices.units**2
         if room >= 0:
             kept[slices.group_id] = distances
@@ -115,10 +116,10 @@ def _pooled_threshold(groups: Sequence[Slices], options: SrrOptions, kept: dict[
 def _measure(slices: Slices, options: SrrOptions) -> FilterDistances:
     """Measure the distances of one group in its own thresholds, or as they are where the threshold is pooled."""
 
-    def threshold(between: Distances, length: float) -> float:
+    def threshold(squares: Distances, length: float) -> float:
         if options.gamma != "auto":
-            return fixed_threshold(PAPER_GAMMA if options.gamma == "paper" else options.gamma, length)
-        return 1.0 if options.pooled else lower_quantile(sample_pairs(between, _SAMPLE), options.quantile)
+            return fixed_threshold(PAPER_GAMMA if options.gamma == "paper" else options.gamma, length) ** 2
+        return 1.0 if options.pooled else lower_quantile(sample_pairs(squares, _SAMPLE), options.quantile)
 
     return measure_distances(
         slices, threshold, is_joined=options.coupling == "joined", is_exact=options.gamma != "auto"
@@ -126,8 +127,8 @@ def _measure(slices: Slices, options: SrrOptions) -> FilterDistances:
 
 
 def _follow(distances: FilterDistances, bound: float, options: SrrOptions, seed: int) -> GroupRedundancy:
-    """Make the graph of one group, whose edges are the distances up to a bound, its trajectory and its scores."""
-    adjacency: Adjacency = distances.between <= bound
+    """Make the graph of one group, whose edges are the squared distances up to a bound, its trajectory and scores."""
+    adjacency: Adjacency = distances.squares <= bound
     np.fill_diagonal(adjacency, False)
     size = len(adjacency)
     if options.node_removal == "highest_degree":
@@ -136,27 +137,27 @@ def _follow(distances: FilterDistances, bound: float, options: SrrOptions, seed:
         order = list(range(size))  # the vertices are numbered that way
     else:
         order = group_rng(seed, distances.group_id).permutation(size).tolist()
-    trajectory = Trajectory(distances.group_id, adjacency, order, options, bound * distances.threshold)
+    trajectory = Trajectory(distances.group_id, adjacency, order, options, math.sqrt(bound) * distances.threshold)
     if options.filter_choice == "l1":
         return GroupRedundancy(trajectory, distances.l1)
     if options.filter_choice == "closest_pair":
-        order = order_by_closest_pair(distances.between)
+        order = order_by_closest_pair(distances.squares)
     scores = np.empty(size)
     scores[distances.units[order]] = np.arange(size)
     return GroupRedundancy(trajectory, scores)
 
 
-def order_by_closest_pair(between: Distances) -> list[int]:
+def order_by_closest_pair(squares: Distances) -> list[int]:
     """Order vertices by repeatedly dropping the lower one (the one with the smaller L1 norm) of the closest pair.
 
     Args:
-        between: Distances, shape `(N, N)`, symmetric; not changed.
+        squares: Squared distances, shape `(N, N)`, symmetric; not changed.
 
     Returns:
         The vertices in the order they are dropped; of equally close pairs the lowest goes first.
     """
-    size = len(between)
-    distances = between.copy()
+    size = len(squares)
+    distances = squares.copy()
     np.fill_diagonal(distances, np.inf)
     nearest = _last_argmin(distances)  # (N,); the last of equals, since low vertices go first
     gap = distances[np.arange(size), nearest]  # (N,): distance to the nearest vertex

@@ -6,14 +6,15 @@ Reads a graph and an order of removal. Values are computed when they are asked f
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 from srr_onnx.scoring.covering import GreedyCover
 from srr_onnx.scoring.options import SrrOptions
 from srr_onnx.scoring.shrinking_graph import Adjacency, ShrinkingGraph, count_components
 
-# With gamma "auto", groups of more units than twice this measure their redundancy only as often while they shrink.
-_MOST_MEASURED = 256
+# With gamma "auto", wider groups measure their redundancy only about as often while they shrink.
+_MOST_MEASURED = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,8 +75,8 @@ class Trajectory:
         self._covers = (GreedyCover(self._graph, 1), GreedyCover(self._graph, 2))
         self._values = [self._measure(0)]
         units = len(self)
-        # One removal out of thousands moves the redundancy by less than the calibrated threshold is sure of.
-        self._step = max(1, units // _MOST_MEASURED) if options.gamma == "auto" else 1
+        # One removal out of many moves the redundancy by less than the calibrated threshold is sure of.
+        self._step = math.ceil(units / _MOST_MEASURED) if options.gamma == "auto" else 1
         self.report = Redundancy(
             group_id,
             units,

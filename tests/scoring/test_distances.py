@@ -23,7 +23,7 @@ def test_distances_between_unit_vectors(make_slices, lengths, scale):
     filters = [normal(12, length, seed) for seed, length in enumerate(lengths)]
     found = measure_distances(make_slices(*(rows * np.float32(scale) for rows in filters)))
     order = found.units
-    assert np.allclose(found.between, expected_distances(*filters)[np.ix_(order, order)], atol=1e-5)
+    assert np.allclose(np.sqrt(found.squares), expected_distances(*filters)[np.ix_(order, order)], atol=1e-5)
     assert found.threshold == 1.0
 
 
@@ -31,30 +31,30 @@ def test_filters_can_be_joined_to_one_vector(make_slices):
     filters = [normal(12, 27), normal(12, 64, seed=1)]
     lengths = []
 
-    def threshold(between, length):
+    def threshold(squares, length):
         lengths.append(length)
         return 1.0
 
     found = measure_distances(make_slices(*filters), threshold, is_joined=True)
     squares = sum(expected_distances(rows) ** 2 for rows in filters) / 2
-    assert np.allclose(found.between**2, squares[np.ix_(found.units, found.units)], atol=1e-5)
+    assert np.allclose(found.squares, squares[np.ix_(found.units, found.units)], atol=1e-5)
     assert lengths == [(27 + 64) / 2]
 
 
 def test_every_layer_is_measured_in_its_own_threshold(make_slices):
     filters = [normal(12, 27), normal(12, 64, seed=1)]
-    found = measure_distances(make_slices(*filters), lambda between, length: length)
+    found = measure_distances(make_slices(*filters), lambda squares, length: length**2)
     first, second = expected_distances(filters[0]) / 27, expected_distances(filters[1]) / 64
-    assert np.allclose(found.between, np.maximum(first, second)[np.ix_(found.units, found.units)], atol=1e-5)
+    assert np.allclose(np.sqrt(found.squares), np.maximum(first, second)[np.ix_(found.units, found.units)], atol=1e-5)
     assert found.threshold == (27 + 64) / 2
 
 
 def test_only_equal_filters_meet_a_threshold_of_zero(make_slices):
     rows = np.repeat(normal(5, 30), 2, axis=0)
-    found = measure_distances(make_slices(rows, rows), lambda between, length: 0.0)
+    found = measure_distances(make_slices(rows, rows), lambda squares, length: 0.0)
     same = found.units[:, None] // 2 == found.units // 2
-    assert np.array_equal(found.between <= 1, same)
-    assert np.isfinite(found.between).all()
+    assert np.array_equal(found.squares <= 1, same)
+    assert np.isfinite(found.squares).all()
 
 
 def test_vertices_are_numbered_by_l1_norm(make_slices):
@@ -69,7 +69,9 @@ def test_positive_factors_change_no_distance(make_slices):
     plain, scaled = measure_distances(make_slices(rows)), measure_distances(make_slices(rows * factors))
     back_plain, back_scaled = np.argsort(plain.units), np.argsort(scaled.units)
     assert np.allclose(
-        plain.between[np.ix_(back_plain, back_plain)], scaled.between[np.ix_(back_scaled, back_scaled)], atol=1e-5
+        np.sqrt(plain.squares)[np.ix_(back_plain, back_plain)],
+        np.sqrt(scaled.squares)[np.ix_(back_scaled, back_scaled)],
+        atol=1e-5,
     )
 
 
@@ -79,9 +81,9 @@ def test_equal_filters_are_at_distance_zero(make_slices, length):
     found = measure_distances(make_slices(rows, rows * np.float32(3)))
     original = found.units // 5
     same = original[:, None] == original
-    assert (found.between[same] == 0).all()
+    assert (found.squares[same] == 0).all()
     if length > 1:
-        assert (found.between[~same] > 0.1).all()
+        assert (found.squares[~same] > 0.01).all()
 
 
 def test_zero_filters_are_alike_and_far_from_the_rest(make_slices):
@@ -89,33 +91,37 @@ def test_zero_filters_are_alike_and_far_from_the_rest(make_slices):
     rows[[1, 4]] = 0
     found = measure_distances(make_slices(rows))
     assert found.units[:2].tolist() == [1, 4]
-    assert found.between[0, 1] == 0
-    assert np.allclose(found.between[:2, 2:], 1)
+    assert found.squares[0, 1] == 0
+    assert np.allclose(found.squares[:2, 2:], 1)
 
 
 def test_float64_filters_are_accepted(make_slices):
     rows = normal(6, 30).astype(np.float64)
-    assert np.allclose(measure_distances(make_slices(rows)).between.sum(), expected_distances(rows).sum(), atol=1e-4)
+    assert np.allclose(
+        np.sqrt(measure_distances(make_slices(rows)).squares).sum(), expected_distances(rows).sum(), atol=1e-4
+    )
 
 
 def test_distances_are_symmetric_and_read_piece_by_piece(make_slices, monkeypatch):
     rows = normal(30, 100)
-    whole = measure_distances(make_slices(rows)).between
+    whole = measure_distances(make_slices(rows)).squares
     monkeypatch.setattr(module, "_COLUMNS", 7)
-    pieces = measure_distances(make_slices(rows)).between
+    monkeypatch.setattr(module, "_ENTRIES", 1)
+    monkeypatch.setattr(module, "_ROWS", 7)
+    pieces = measure_distances(make_slices(rows)).squares
     assert np.array_equal(pieces, pieces.T)
     assert np.allclose(whole, pieces, atol=1e-5)
 
 
 def test_a_sample_is_all_pairs_or_some_of_them(make_slices):
-    between = measure_distances(make_slices(normal(100, 20))).between
-    pairs = between[np.triu_indices(100, 1)]
-    assert np.array_equal(sample_pairs(between), pairs)
-    part = sample_pairs(between, 495)
+    squares = measure_distances(make_slices(normal(100, 20))).squares
+    pairs = squares[np.triu_indices(100, 1)]
+    assert np.array_equal(np.sort(sample_pairs(squares)), np.sort(pairs))
+    part = sample_pairs(squares, 495)
     assert len(part) == 495
     assert (part > 0).all()
     assert np.isin(part, pairs).all()
-    assert np.array_equal(part, sample_pairs(between, 495))
+    assert np.array_equal(part, sample_pairs(squares, 495))
     assert len(sample_pairs(np.zeros((1, 1), np.float32), 0.1)) == 0
 
 
@@ -151,7 +157,7 @@ def test_very_long_filters_are_compared_on_some_entries(make_slices, monkeypatch
     exact = measure_distances(make_slices(filters))
     monkeypatch.setattr(module, "_MOST_PRODUCTS", 1)
     rough = measure_distances(make_slices(filters), is_exact=False)
-    assert not np.array_equal(exact.between, rough.between)
-    assert np.abs(exact.between - rough.between).max() < 0.15
-    assert rough.between[rough.units.tolist().index(3), rough.units.tolist().index(7)] == 0
-    assert np.array_equal(measure_distances(make_slices(filters)).between, exact.between)
+    assert not np.array_equal(exact.squares, rough.squares)
+    assert np.abs(np.sqrt(exact.squares) - np.sqrt(rough.squares)).max() < 0.15
+    assert rough.squares[rough.units.tolist().index(3), rough.units.tolist().index(7)] == 0
+    assert np.array_equal(measure_distances(make_slices(filters)).squares, exact.squares)

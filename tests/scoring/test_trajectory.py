@@ -176,10 +176,10 @@ def random_graph(size, density):
     return adjacency, order_by_degree(adjacency)
 
 
-def test_very_wide_groups_are_measured_now_and_then_while_they_shrink():
+def test_wide_groups_are_measured_now_and_then_while_they_shrink():
     graph, order = random_graph(1024, 0.25)
     exact = Trajectory("g0", graph, order, dataclasses.replace(SrrOptions(), gamma=0.5))
     rough = Trajectory("g0", graph, order, SrrOptions())
-    steps = range(0, 1024, 4)
+    steps = range(0, 1024, 16)  # 64 measurements
     assert [rough.redundancy(t) for t in steps] == [exact.redundancy(t) for t in steps]
-    assert all(rough.redundancy(t) == rough.redundancy(t - t % 4) for t in range(1024))
+    assert all(rough.redundancy(t) == rough.redundancy(t - t % 16) for t in range(1024))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from srr_onnx.analysis.groups import Role
-from srr_onnx.analysis.labels import FreezeReason, Labels
+from srr_onnx.analysis.labels import FreezeReason, Labels, distinct
 from srr_onnx.analysis.rule import Change, Op, channel_rule
 
 
@@ -25,7 +25,7 @@ def repair_conv_groups(change: Change) -> None:
 
 def _whole_groups(kept: np.ndarray, block: int) -> bool:
     """Whether channels went in whole groups, not at the same offset in every group."""
-    return len(np.unique(kept // block)) * block == len(kept)
+    return len(distinct(kept // block)) * block == len(kept)
 
 
 @channel_rule("Conv", since=(1, 11, 22), repair=repair_conv_groups)
@@ -104,8 +104,10 @@ def _bias(op: Op, filters: Labels | None) -> None:
 
 def _offsets_leave_more(op: Op, x: Labels, filters: Labels, conv_groups: int) -> bool:
     blocks = x.reshape(conv_groups, -1)
-    by_offset = op.labels.count_free(x, blocks) + op.labels.count_free(filters, filters.reshape(conv_groups, -1))
     by_group = op.labels.count_free(x, blocks.T)
+    if by_group >= (len(x) + len(filters)) // conv_groups:
+        return False  # no more than one class per offset could be left
+    by_offset = op.labels.count_free(x, blocks) + op.labels.count_free(filters, filters.reshape(conv_groups, -1))
     return by_offset > by_group
 
 

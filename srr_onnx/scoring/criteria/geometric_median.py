@@ -9,7 +9,7 @@ import numpy as np
 
 from srr_onnx.scoring.criteria.magnitude import l2
 from srr_onnx.scoring.criterion import ScoreOptions, UnitScores, criterion
-from srr_onnx.scoring.distances import column_pieces, filter_rows, pairwise_distances
+from srr_onnx.scoring.distances import column_pieces, filter_rows, mirror, squared_distances
 from srr_onnx.scoring.slices import Slices
 
 
@@ -35,5 +35,5 @@ def fpgm(slices: Slices, options: ScoreOptions) -> UnitScores:
     """
     longest = float(l2(slices, options).max()) or 1.0
     pieces = ((piece / longest).astype(np.float32) for rows in filter_rows(slices) for piece in column_pieces(rows))
-    sums: UnitScores = pairwise_distances(pieces, slices.units).sum(axis=1, dtype=np.float64)
+    sums: UnitScores = np.sqrt(mirror(squared_distances(pieces, slices.units))).sum(axis=1, dtype=np.float64)
     return longest * sums
