@@ -5,12 +5,14 @@ A command's module is imported when the command is called, so that `srr-onnx --h
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
 import os
 import signal
 import sys
 import traceback
+from collections.abc import Iterator
 from typing import Any, NoReturn, TextIO
 
 import click
@@ -43,7 +45,9 @@ class Program(click.Group):
         """Import a command; its module has a function of its name."""
         if cmd_name not in COMMANDS:
             return None
-        command = getattr(importlib.import_module(COMMANDS[cmd_name][0]), cmd_name)
+        with _signals_wait():  # one that reaches a native library while it loads can end the process in a crash
+            module = importlib.import_module(COMMANDS[cmd_name][0])
+        command = getattr(module, cmd_name)
         assert isinstance(command, click.Command)
         return command
 
@@ -89,6 +93,19 @@ class Program(click.Group):
             text = f"{name}: {error} (please report this; {TRACEBACK_VARIABLE}=1 shows where it happened)"
             return _fail(text, EXIT_ERROR, error, label="internal error: ")
         return result if isinstance(result, int) else 0
+
+
+@contextlib.contextmanager
+def _signals_wait() -> Iterator[None]:
+    """Hold Ctrl-C and a request to end back until the block is done; where the system has no such thing, do not."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _fail(message: str, exit_code: int, error: BaseException, label: str = "error: ") -> int:

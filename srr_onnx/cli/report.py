@@ -10,6 +10,7 @@ from srr_onnx.cli.tables import show_line, show_table
 from srr_onnx.cli.wording import percent, quantity, removed, shape
 from srr_onnx.graph.cost import CONVENTION
 from srr_onnx.graph.model import Model
+from srr_onnx.planning.budget import NAMES, QUANTITIES, TOLERANCE
 from srr_onnx.planning.plan import Plan
 
 Facts = dict[str, Any]
@@ -55,6 +56,20 @@ def file_bytes(path: Path) -> int:
     """Size of a model's file with the data file that a large one has beside it."""
     data = path.with_name(path.name + ".data")
     return path.stat().st_size + (data.stat().st_size if data.exists() else 0)
+
+
+def describe_overshoot(facts: Facts) -> str:
+    """Say that more went than was asked for, which happens where a single unit is worth more than the tolerance."""
+    kind, amount = facts["budget"]["kind"], facts["budget"]["amount"]
+    if kind not in QUANTITIES:
+        return ""
+    share = facts["removed"][QUANTITIES[kind]]
+    if share <= amount + TOLERANCE:
+        return ""
+    return (
+        f"{share:.1%} of the {NAMES[kind]} went instead of {amount:.1%}: the groups that can shrink "
+        f"({facts['groups']['pruned']}) do so in large steps"
+    )
 
 
 def show_facts(facts: Facts) -> None:

@@ -66,7 +66,7 @@ def load_model(
         array = read_tensor(name, tensor, folder, data)
         if array is not None:
             stored[name] = array
-            if isinstance(array.base, np.memmap) or isinstance(array, np.memmap):
+            if tensor.data_location == onnx.TensorProto.EXTERNAL:
                 size += array.nbytes
         if array is not None and is_large(tensor, array):
             detach_payload(tensor)

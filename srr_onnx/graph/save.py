@@ -112,6 +112,9 @@ def check_target(target: Path, force: bool) -> None:
 def write_atomically(target: Path) -> Iterator[IO[bytes]]:
     """Open a temporary file beside the target that takes its place when the block ends well.
 
+    Safe against the end of the process at any moment. Against a power cut it is as safe as the file system makes a
+    replacement: waiting for the disk would take longer than all the rest.
+
     Args:
         target: The file to be written.
 

@@ -10,6 +10,8 @@ Source: protobuf encoding, https://protobuf.dev/programming-guides/encoding; fie
 from __future__ import annotations
 
 import hashlib
+import io
+import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import IO, Any
@@ -27,6 +29,8 @@ _VARINT, _FIXED64, _LENGTH_DELIMITED, _FIXED32 = 0, 1, 2, 5
 _MOST_VARINT_BYTES = 10
 # Payloads up to this size stay in the protobuf.
 _SMALL = 1024
+# Payloads from this size on stay in the file, which is mapped into memory: dense layers, which are read in parts only.
+_MAPPED = 1 << 26
 
 
 def read_model(file: IO[bytes], size: int) -> tuple[onnx.ModelProto, dict[int, Array], Callable[[], str]]:
@@ -37,7 +41,8 @@ def read_model(file: IO[bytes], size: int) -> tuple[onnx.ModelProto, dict[int, A
         size: Its size in bytes.
 
     Returns:
-        The model; the bytes taken out, shape `(B,)` uint8, by place in the list of initializers; and a function that
+        The model; the bytes taken out, shape `(B,)` uint8 and not aligned to anything, by place in the list of
+        initializers; and a function that
         gives the SHA-256 of the file, which another thread may still be computing.
 
     Raises:
@@ -93,6 +98,20 @@ class _Stream:
     def read_array(self, length: int) -> Array:
         if length > self.left:
             raise DecodeError("truncated")
+        can_map = os.name == "posix" and isinstance(self._file, io.BufferedReader)
+        data = self._map(length) if can_map and length >= _MAPPED else self._copy(length)
+        self.left -= length
+        self._flush()
+        self._pool.submit(self._hash.update, data.data)
+        return data
+
+    def _map(self, length: int) -> Array:
+        start = self._file.tell()
+        data = np.memmap(self._file, np.uint8, "r", offset=start, shape=(length,))
+        self._file.seek(start + length)  # mapping moves it
+        return data
+
+    def _copy(self, length: int) -> Array:
         data = np.empty(length, np.uint8)
         filled = 0
         while filled < length:
@@ -100,9 +119,6 @@ class _Stream:
             if not count:
                 raise DecodeError("truncated")
             filled += count
-        self.left -= length
-        self._flush()
-        self._pool.submit(self._hash.update, data.data)
         return data
 
     def varint(self) -> int:

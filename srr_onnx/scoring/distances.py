@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from srr_onnx.scoring.slices import Rows, Slices
 
 Distances = np.ndarray[Any, np.dtype[np.float32]]
 Floats = np.ndarray[Any, np.dtype[np.float64]]
+Matrix = TypeVar("Matrix", bound=np.ndarray[Any, Any])
 
 # Entries per matrix product (32 MB), but never fewer columns than this.
 _ENTRIES = 1 << 23
@@ -60,12 +61,21 @@ def filter_rows(slices: Slices) -> list[Rows]:
     Raises:
         DataError: The group has no floating-point filters, or they hold NaN or infinite values.
     """
+    parts = _any_filter_rows(slices)
+    _check_finite(slices, [rows[some] for rows in parts for some in row_pieces(rows)])
+    return parts
+
+
+def _any_filter_rows(slices: Slices) -> list[Rows]:
     parts = slices.with_role(Role.FILTER)
     if not parts:
         raise DataError(f"group {slices.group_id} has no floating-point filters to score: freeze it")
-    if not all(np.isfinite(rows[some]).all() for rows in parts for some in row_pieces(rows)):
-        raise DataError(f"the filters of group {slices.group_id} contain NaN or infinite values: is the model broken?")
     return parts
+
+
+def _check_finite(slices: Slices, numbers: Iterable[Rows]) -> None:
+    if not all(np.isfinite(part).all() for part in numbers):
+        raise DataError(f"the filters of group {slices.group_id} contain NaN or infinite values: is the model broken?")
 
 
 def l1_norms(parts: Sequence[Rows]) -> Floats:
@@ -127,7 +137,7 @@ def squared_distances(pieces: Iterable[Rows], units: int) -> Distances:
     return squares
 
 
-def mirror(matrix: Distances) -> Distances:
+def mirror(matrix: Matrix) -> Matrix:
     """Copy what lies below the diagonal of a matrix of shape `(U, U)` to above it, in place."""
     for rows, _ in lower_blocks(len(matrix)):
         for start in range(0, rows.start, _ROWS):  # square tiles: a column at a time would miss the cache
@@ -152,7 +162,8 @@ class FilterDistances:
         units: Shape `(U,)`: the units by ascending L1 norm, of equals the lowest first. The vertices of the group's
             graph are numbered in this order, so "the lowest vertex" is always the unit of least importance.
         l1: Shape `(U,)`: L1 norm of every unit, in the order of the group.
-        squares: Shape `(U, U)`: squared distances between vertices, as multiples of the squared threshold.
+        squares: Shape `(U, U)`: squared distances between vertices, as multiples of the squared threshold; what is
+            above the diagonal has no meaning until `mirror` fills it.
         threshold: Euclidean distance between unit vectors, in [0, 2]; the mean over the layers.
     """
 
@@ -221,8 +232,9 @@ def measure_distances(
     Source:
         Wang et al., CVPR 2021, arXiv:2104.03438: unit-normalized filters. Deviates: several filters per unit.
     """
-    parts = filter_rows(slices)
+    parts = _any_filter_rows(slices)
     l1 = l1_norms(parts)
+    _check_finite(slices, [l1])  # a sum is finite where all its terms are
     units = np.argsort(l1, kind="stable")
     most_columns = None if is_exact else max(_LEAST_COLUMNS, _MOST_PRODUCTS // len(units) ** 2)
     farthest: Distances | None = None
@@ -238,7 +250,7 @@ def measure_distances(
             squares[block] /= np.float32(max(bound, _SMALLEST))
             np.maximum(farthest[block], squares[block], out=farthest[block])
     assert farthest is not None  # there is at least one slice
-    return FilterDistances(slices.group_id, units, l1, mirror(farthest), sum(thresholds) / len(thresholds))
+    return FilterDistances(slices.group_id, units, l1, farthest, sum(thresholds) / len(thresholds))
 
 
 def _unit_pieces(

@@ -21,6 +21,7 @@ from srr_onnx.scoring.distances import (
     fixed_threshold,
     lower_quantile,
     measure_distances,
+    mirror,
     sample_pairs,
 )
 from srr_onnx.scoring.options import PAPER_GAMMA, SrrOptions
@@ -128,7 +129,7 @@ def _measure(slices: Slices, options: SrrOptions) -> FilterDistances:
 
 def _follow(distances: FilterDistances, bound: float, options: SrrOptions, seed: int) -> GroupRedundancy:
     """Make the graph of one group, whose edges are the squared distances up to a bound, its trajectory and scores."""
-    adjacency: Adjacency = distances.squares <= bound
+    adjacency: Adjacency = mirror(distances.squares <= bound)
     np.fill_diagonal(adjacency, False)
     size = len(adjacency)
     if options.node_removal == "highest_degree":
@@ -141,7 +142,7 @@ def _follow(distances: FilterDistances, bound: float, options: SrrOptions, seed:
     if options.filter_choice == "l1":
         return GroupRedundancy(trajectory, distances.l1)
     if options.filter_choice == "closest_pair":
-        order = order_by_closest_pair(distances.squares)
+        order = order_by_closest_pair(mirror(distances.squares))
     scores = np.empty(size)
     scores[distances.units[order]] = np.arange(size)
     return GroupRedundancy(trajectory, scores)

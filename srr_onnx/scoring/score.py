@@ -81,7 +81,7 @@ def score_groups(
     Raises:
         UnknownNameError: No criterion has this name; carries close matches.
         DataError: A group has no filters, or they are not finite.
-        SrrError: The criterion gave scores of the wrong shape or kind.
+        SrrError: The criterion failed, or gave scores of the wrong shape or kind.
     """
     options = options or ScoreOptions()
     entry = _find_criterion(criterion)
@@ -90,7 +90,7 @@ def score_groups(
     units: dict[str, UnitScores] = {}
     for group in slices:
         known = dataclasses.replace(options, redundancy=found.get(group.group_id))
-        units[group.group_id] = _check_scores(entry.name, group, entry(group, known))
+        units[group.group_id] = _check_scores(entry.name, group, _run(entry, group, known))
         if on_group and not entry.uses_redundancy:
             on_group(len(units), len(slices))
     if not entry.uses_redundancy:
@@ -105,6 +105,17 @@ def _find_criterion(criterion: str | ScoreFunction) -> Criterion:
     if isinstance(criterion, Criterion):
         return criterion
     return Criterion(getattr(criterion, "__name__", repr(criterion)), criterion)
+
+
+def _run(entry: Criterion, group: Slices, options: ScoreOptions) -> UnitScores:
+    """Call a criterion; what goes wrong in it is told with its name and the group."""
+    try:
+        return entry(group, options)
+    except SrrError:
+        raise
+    except Exception as error:  # a criterion may be anybody's code
+        text = f"criterion {entry.name!r} failed on group {group.group_id}: {type(error).__name__}: {error}"
+        raise SrrError(text) from error
 
 
 def _check_scores(name: str, slices: Slices, scores: UnitScores) -> UnitScores:

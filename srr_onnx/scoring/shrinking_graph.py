@@ -119,7 +119,7 @@ def order_by_degree(adjacency: Adjacency) -> list[int]:
         The vertices in order of their removal; of equals the lowest goes first.
     """
     size = len(adjacency)
-    edges = adjacency.astype(np.int32)
+    edges = adjacency.view(np.int8)
     degrees = edges.sum(axis=1, dtype=np.int32)  # (N,)
     order: list[int] = []
     for _ in range(size):

@@ -126,3 +126,11 @@ def test_progress_is_told_after_every_group(model, groups, name):
 
 def test_no_groups_no_scores(model):
     assert dict(score_groups(model, []).units) == {}
+
+
+def test_a_criterion_that_raises_is_named_with_its_group(model, groups):
+    def broken(slices, options):
+        return 1 / 0
+
+    with pytest.raises(SrrError, match=r"criterion 'broken' failed on group \S+: ZeroDivisionError: division by zero"):
+        score_groups(model, groups, broken)
