@@ -67,7 +67,7 @@ def to_runtime_proto(
     for tensor in graph.initializer:
         if tensor.name in model.detached:
             dtype = helper.tensor_dtype_to_np_dtype(tensor.data_type)
-            array = np.require(model.constants[tensor.name].astype(dtype, copy=False), requirements=("C", "A"))
+            array = np.require(model.constants[tensor.name].astype(dtype, copy=False), requirements="C")
             external[tensor.name] = array
             point_outside(tensor, "srr_onnx_memory", 0, array.nbytes, array.shape)
     known = {output.name for output in graph.output}
