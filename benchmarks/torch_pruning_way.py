@@ -1,6 +1,7 @@
-"""Torch-Pruning's way: build a torchvision net, prune it by its dependency graph, export it to ONNX.
+"""Torch-Pruning's way: build a torchvision or timm net, prune it by its dependency graph, export it to ONNX.
 
-Run in a Python that has torch, torchvision and torch-pruning; prints one JSON line with the seconds of every phase.
+Run in a Python that has torch, torchvision, timm and torch-pruning; prints one JSON line with the seconds of every
+phase.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import torch  # noqa: E402
 from machine import read_peak_mb  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "models"))
-from export_torchvision import INPUT_SIZES, build_net, define_missing_operators  # noqa: E402
+import export_timm  # noqa: E402
+from export_torchvision import INPUT_SIZES, NETS, build_net, define_missing_operators  # noqa: E402
 
 
 def find_heads(net: torch.nn.Module, images: torch.Tensor) -> list[torch.nn.Module]:
@@ -71,7 +73,7 @@ def export(net: torch.nn.Module, images: torch.Tensor, output: Path) -> None:
 @click.option("--norm", default=1, show_default=True, help="Norm of the filters: 1 or 2.")
 @click.option("--global/--uniform", "is_global", default=True, show_default=True, help="Do all layers compete?")
 def main(name: str, output: Path, ratio: float, norm: int, is_global: bool) -> None:
-    """Prune torchvision's NAME and export it to OUTPUT."""
+    """Prune torchvision's or timm's NAME and export it to OUTPUT."""
     define_missing_operators()
     import torch_pruning  # noqa: F401 - these two are counted as import time
     import torchvision.models  # noqa: F401
@@ -87,8 +89,8 @@ def main(name: str, output: Path, ratio: float, norm: int, is_global: bool) -> N
         mark = time.perf_counter()
 
     torch.manual_seed(0)
-    net = build_net(name)
-    images = torch.randn(1, 3, *[INPUT_SIZES.get(name, 224)] * 2)
+    net, size = (build_net(name), INPUT_SIZES.get(name, 224)) if name in NETS else export_timm.build_net(name)
+    images = torch.randn(1, 3, size, size)
     lap("build")
     prune(net, images, ratio, norm, is_global)
     lap("prune")

@@ -47,6 +47,8 @@ NETS = (
     "alexnet",
     "wide_resnet50_2",
     "vgg11_bn",
+    "deeplabv3_mobilenet_v3_large",
+    "lraspp_mobilenet_v3_large",
 )
 INPUT_SIZES = {"inception_v3": 299}
 BUILD_OPTIONS: dict[str, dict[str, object]] = {
@@ -55,8 +57,14 @@ BUILD_OPTIONS: dict[str, dict[str, object]] = {
     "inception_v3": {"init_weights": False},
     # The auxiliary head makes this the one net with two outputs.
     "fcn_resnet50": {"weights_backbone": None, "aux_loss": True},
+    "deeplabv3_mobilenet_v3_large": {"weights_backbone": None, "aux_loss": True},
+    "lraspp_mobilenet_v3_large": {"weights_backbone": None},
 }
-OUTPUT_NAMES = {"fcn_resnet50": ("out", "aux")}
+OUTPUT_NAMES = {
+    "fcn_resnet50": ("out", "aux"),
+    "deeplabv3_mobilenet_v3_large": ("out", "aux"),
+    "lraspp_mobilenet_v3_large": ("out",),
+}
 
 
 @dataclass(frozen=True)
@@ -261,12 +269,25 @@ def make_net(name: str, is_shared: bool) -> nn.Module:
         The net in inference mode.
     """
     torch.manual_seed(0)
-    net = build_net(name)
+    return prepare_net(build_net(name), INPUT_SIZES.get(name, 224), is_shared)
+
+
+def prepare_net(net: nn.Module, size: int, is_shared: bool) -> nn.Module:
+    """Give a net weights that keep its outputs finite and dependent on the input.
+
+    Args:
+        net: Net with random initial weights; changed in place.
+        size: Height and width of its images.
+        is_shared: Leave biases and normalizations equal (see `Form`).
+
+    Returns:
+        The net, without gradients.
+    """
     if is_shared:
         equalize(net)
     else:
         randomize(net, seed=1)
-    scale_weights(net, make_images(4, INPUT_SIZES.get(name, 224), seed=2))
+    scale_weights(net, make_images(4, size, seed=2))
     return net.requires_grad_(False)
 
 
@@ -412,13 +433,16 @@ def describe_file(path: Path) -> FileFacts:
     )
 
 
-def export_checked(name: str, form_name: str, net: nn.Module, path: Path) -> tuple[FileFacts, float]:
+def export_checked(
+    net: nn.Module, size: int, form: Form, output_names: tuple[str, ...], path: Path
+) -> tuple[FileFacts, float]:
     """Export one file, check it, and only then give it its final name.
 
     Args:
-        name: A torchvision builder name.
-        form_name: A key of `FORMS`.
         net: The net to export.
+        size: Height and width of its images.
+        form: How to export it.
+        output_names: One name per output.
         path: Final place of the file.
 
     Returns:
@@ -427,14 +451,13 @@ def export_checked(name: str, form_name: str, net: nn.Module, path: Path) -> tup
     Raises:
         ValueError: The file does not do what the net does, or lacks what its form promises.
     """
-    form = FORMS[form_name]
-    images = make_images(2, INPUT_SIZES.get(name, 224), seed=3)
+    images = make_images(2, size, seed=3)
     expected = run_torch(net, images)
     check_outputs(expected)
     # Not ending in .onnx: a glob over the folder must never meet an unchecked file.
     partial = path.with_suffix(".partial")
     try:
-        export_net(net, images[:1], form, OUTPUT_NAMES.get(name, ("output",)), partial)
+        export_net(net, images[:1], form, output_names, partial)
         count = 2 if form.has_dynamic_batch else 1
         expected = run_torch(net, images[:count])
         error = check_agreement(expected, run_onnx(partial, {"input": images[:count].numpy()}))
@@ -493,7 +516,8 @@ def main(out: Path, nets: list[str], forms: list[str]) -> None:
             path = out / f"{name}.{form_name}.onnx"
             start = time.perf_counter()
             try:
-                facts, error = export_checked(name, form_name, net, path)
+                names = OUTPUT_NAMES.get(name, ("output",))
+                facts, error = export_checked(net, INPUT_SIZES.get(name, 224), FORMS[form_name], names, path)
             except Exception as problem:  # one net that fails must not stop the other hundred
                 failed.append(path.name)
                 click.echo(f"{path.name:<42} FAILED: {type(problem).__name__}: {problem}"[:400])

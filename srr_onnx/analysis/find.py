@@ -130,6 +130,7 @@ def _collect(model: Model, labels: ChannelLabels, state: State, rearrangements: 
     value_axes = [
         ((name, axis), roots[ids])
         for name, axes in state.values.items()
+        if name in model.shapes  # else nobody has read it: that would have frozen it
         for axis, ids in enumerate(axes)
         if ids is not None and is_unit[roots[ids]].any()
     ]

@@ -242,6 +242,9 @@ def _carry_over(
             copy.CopyFrom(init)
             if init.name in edits.tensors:
                 _replace_tensor(copy, stubs[init.name])
+        else:  # declared as an input too, as old files do, it would now have to be fed
+            for place in [i for i, value in enumerate(graph.input) if value.name == init.name]:
+                del graph.input[place]
     graph.initializer.extend(stubs[name] for name in edits.added if name in read)
     new_shapes = edits.shapes | {name: array.shape for name, array in edits.tensors.items()}
     alive = {name for node in graph.node for name in node.output} | {init.name for init in graph.initializer}

@@ -15,6 +15,7 @@ from srr_onnx.analysis.find import find_groups
 from srr_onnx.analysis.labels import FreezeReason
 from srr_onnx.analysis.rule import Op, channel_rule, rules
 from srr_onnx.graph.load import load_model
+from srr_onnx.pipeline import prune
 
 Builder = Callable[[Graph, str], str]
 
@@ -176,3 +177,17 @@ def test_frozen_and_free_add_up() -> None:
     assert free + sum(f.units for f in groups.frozen if f.filters == "first") == 8
     assert free == 5
     assert math.prod(group.size for group in groups) == 5
+
+
+def test_an_output_of_unknown_shape_that_nobody_reads_is_no_obstacle():
+    g = Graph(opset=7)
+    x = g("Relu", g.conv(g.input("x", (1, 3, 4, 4)), 8, 3))
+    x = g("Dropout", x, name="drop")
+    g.output(g.conv(x, 4, 3))
+    proto = g.model()
+    next(node for node in proto.graph.node if node.op_type == "Dropout").output.append("mask")  # inference: no shape
+    model = load_model(proto)
+    assert "mask" not in model.shapes
+    result = prune(model, ratio=0.5)
+    assert [len(group.keep) for group in result.plan.groups] == [4]
+    assert result.plan.proof["is_exact"]

@@ -257,3 +257,8 @@ def test_kill_at_any_moment_leaves_the_old_file_or_the_new_one(large_path, tmp_p
 def test_the_program_is_what_is_installed():
     assert program.name == "program"
     assert list(COMMANDS) == ["inspect", "score", "prune", "apply", "demo"]
+
+
+def test_the_package_runs_as_a_module():
+    done = subprocess.run([sys.executable, "-m", "srr_onnx", "--version"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.split()[0]) == (0, "srr-onnx,")

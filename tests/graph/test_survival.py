@@ -250,3 +250,18 @@ def test_fp16_weights_stay_fp16() -> None:
     g.output(g("Conv", g("Relu", g("Conv", x, first)), last))
     after = pruned(g.model(), tolerance=2e-2, dtype=np.float16)
     assert {init.data_type for init in after.graph.initializer} == {TensorProto.FLOAT16}
+
+
+def test_an_initializer_that_is_an_input_leaves_both_places() -> None:
+    g = Graph(opset=9)
+    x = g.conv(g.input("x", (1, 3, 4, 4)), 8, 3, name="first")
+    x = g("Reshape", x, g.ints(1, 2, 4, 4, 4, name="split"))  # a channel shuffle, which becomes one Gather
+    x = g("Reshape", g("Transpose", x, perm=[0, 2, 1, 3, 4]), g.ints(1, 8, 4, 4, name="joined"))
+    g.output(g.conv(x, 4, 3))
+    proto = g.model()
+    for tensor in proto.graph.initializer:
+        proto.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    after = pruned(proto)
+    stored = {tensor.name for tensor in after.graph.initializer}
+    assert "split" not in stored
+    assert {value.name for value in after.graph.input} - stored == {"x"}
