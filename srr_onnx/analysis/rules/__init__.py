@@ -10,6 +10,7 @@ from srr_onnx.analysis.rules import (
     recurrent,
     reduction,
     reshaping,
+    scattering,
     spatial,
 )
 
@@ -23,5 +24,6 @@ __all__ = [
     "recurrent",
     "reduction",
     "reshaping",
+    "scattering",
     "spatial",
 ]

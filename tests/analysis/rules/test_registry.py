@@ -13,7 +13,7 @@ from srr_onnx.analysis.rule import rules
 
 FAMILIES = [
     "convolution", "elementwise", "joining", "linear", "normalization", "picking", "recurrent", "reduction",
-    "reshaping", "spatial",
+    "reshaping", "scattering", "spatial",
 ]  # fmt: skip
 
 
