@@ -157,6 +157,9 @@ def infer_node(
         # ONNX does not look at the condition.
         shape = _compress(shapes[message.input[0]], known[message.input[1]], message)
         return {message.output[0]: (shape, dtypes.get(message.input[0]))}
+    if message.op_type == "MaxUnpool" and message.input[2:] and message.input[2] in known:
+        shape = tuple(int(size) for size in known[message.input[2]])
+        return {message.output[0]: (shape, dtypes.get(message.input[0]))}
     version = next((opset.version for opset in opsets if opset.domain in ("", "ai.onnx")), 0)
     try:
         schema = onnx.defs.get_schema(message.op_type, version, message.domain)

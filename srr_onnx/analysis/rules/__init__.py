@@ -11,6 +11,7 @@ from srr_onnx.analysis.rules import (
     reduction,
     reshaping,
     scattering,
+    sequences,
     spatial,
 )
 
@@ -25,5 +26,6 @@ __all__ = [
     "reduction",
     "reshaping",
     "scattering",
+    "sequences",
     "spatial",
 ]

@@ -30,6 +30,21 @@ for _name in (
     channel_rule(_name, since=_ALL)(same_channels)
 
 
+@channel_rule("CastLike", since=(15, 19, 21, 23, 24, 25))
+def cast_like(op: Op) -> None:
+    """The first input's channels; of the second only the type is read."""
+    op.out(op.axes(0))
+
+
+@channel_rule("Bernoulli", "RandomNormalLike", "RandomUniformLike", since=(1, 15, 22))
+def draw(op: Op) -> None:
+    """Every element is drawn in turn: with fewer channels those that are left draw other numbers."""
+    x = op.axes(0)
+    for labels in x:
+        op.inexact(labels)
+    op.out(x)
+
+
 def broadcast(op: Op) -> None:
     """Operands are aligned from the last axis; axes of equal size are tied, axes of size 1 are stretched."""
     op.out(tie_broadcast(op, [slot for slot in range(len(op.node.inputs)) if op.has(slot)]))

@@ -204,7 +204,7 @@ def scatter_nd(op: Op) -> None:
     op.out(data)
 
 
-@channel_rule("Compress", since=(9, 11, 28))
+@channel_rule("Compress", since=(9, 11))
 def compress(op: Op) -> None:
     """Keeps what a constant condition says; the condition lies along the axis."""
     data, condition = op.axes(0), op.constant(1)
@@ -224,7 +224,7 @@ def compress(op: Op) -> None:
     op.out([*data[:axis], labels, *data[axis + 1 :]])
 
 
-@channel_rule("OneHot", since=(9, 11, 28))
+@channel_rule("OneHot", since=(9, 11))
 def one_hot(op: Op) -> None:
     """A new axis for the classes; what the indices lie along passes."""
     rank = len(op.out_shape())

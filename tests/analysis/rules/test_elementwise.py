@@ -108,6 +108,14 @@ def where(g: Graph, y: str, op: str) -> str:
     return str(g(op, g("Greater", y, g.weight(8, 1, 1)), y, g.weight(1, 8, 1, 1)))
 
 
+def type_of_another(g: Graph, y: str, op: str) -> str:
+    return str(g(op, y, g.conv(y, 3)))
+
+
+def drawn(g: Graph, y: str, op: str) -> str:
+    return str(g(op, g("Sigmoid", y)))
+
+
 LATER = tuple(range(7, 26))
 OPERAND = frozenset({(1, 0)})
 BROADCAST = [
@@ -121,6 +129,8 @@ BROADCAST = [
     *rows("BitShift BitwiseAnd BitwiseOr BitwiseXor Mod", LATER, on_integers, axes=OPERAND),
     *rows("Where", LATER, where, axes=frozenset({(2, 1)})),
     *rows("PRelu", LATER, with_constant, axes=OPERAND),
+    *rows("CastLike", LATER, type_of_another, sizes=(8, 3)),
+    *rows("Bernoulli RandomNormalLike RandomUniformLike", (1, 15, 22), drawn, inexact=True),
 ]
 ROWS = UNARY + BROADCAST
 

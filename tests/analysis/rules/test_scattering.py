@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,6 @@ from rows import Row, rows
 from srr_onnx.analysis.labels import FreezeReason
 
 ALL = tuple(range(1, 29))
-SCATTER = (9, 13, 16, 18)  # Scatter 11 is deprecated
 
 
 def along(channels: Sequence[int], rows: int = 4, columns: int = 4) -> np.ndarray:
@@ -127,6 +127,11 @@ def classes(g: Graph, y: str, op: str) -> str:
     return str(g("ReduceSum", made, axes=[1], keepdims=0))
 
 
+def writes(body: Callable[..., str], **fields: Any) -> list[Row]:
+    """Rows of ScatterElements and of its old name, which was taken away with version 11."""
+    return [*rows("Scatter", (9,), body, **fields), *rows("ScatterElements", ALL, body, **fields)]
+
+
 LAYOUT = FreezeReason.LAYOUT
 ROWS = [
     *rows("GatherElements", ALL, read_rows),
@@ -138,11 +143,11 @@ ROWS = [
     *rows("GatherND", ALL, read_nd_channels, sizes=(5, 3)),
     *rows("GatherND", ALL, read_nd_one, sizes=(7,), reason=LAYOUT),
     *rows("GatherND", (12, 13), read_nd_batch, sizes=(), reason=LAYOUT),
-    *rows("Scatter ScatterElements", SCATTER, write_rows),
-    *rows("Scatter ScatterElements", SCATTER, write_constant_rows, sizes=(5, 3), axes=frozenset({(2, 1)})),
-    *rows("Scatter ScatterElements", SCATTER, write_channels, sizes=(3, 5)),
+    *writes(write_rows),
+    *writes(write_constant_rows, sizes=(5, 3), axes=frozenset({(2, 1)})),
+    *writes(write_channels, sizes=(3, 5)),
     *rows("ScatterElements", (16, 18), add_channels, sizes=(1, 6, 1)),
-    *rows("Scatter ScatterElements", SCATTER, write_mixed, sizes=(), reason=LAYOUT),
+    *writes(write_mixed, sizes=(), reason=LAYOUT),
     *rows("ScatterND", ALL, write_listed, sizes=(5, 3)),
     *rows("ScatterND", ALL, write_nd_rows),
     *rows("ScatterND", ALL, write_nd_one, sizes=(7,), reason=LAYOUT),
