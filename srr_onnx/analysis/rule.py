@@ -204,12 +204,13 @@ def split_labels(op: Op, flat: Labels, shape: Shape) -> tuple[int, Labels]:
         shape: Sizes of the new axes.
 
     Returns:
-        The axis that leaves most units free, and its labels.
+        The axis that leaves most units free, the last of several (of heads and their channels, the channels), and
+        its labels.
     """
     grid = flat.reshape(shape)
     rows = [np.moveaxis(grid, place, -1).reshape(-1, size) for place, size in enumerate(shape)]
     free = [op.labels.count_free(flat, table) if len(table) > 1 else flat.size for table in rows]
-    place = int(np.argmax(free))
+    place = len(free) - 1 - int(np.argmax(free[::-1]))
     for row in rows[place][1:]:
         op.unify(rows[place][0], row)
     return place, rows[place][0]

@@ -1,6 +1,7 @@
 """Channel rules, one file per operator family. Importing this package fills the registry."""
 
 from srr_onnx.analysis.rules import (
+    attention,
     convolution,
     elementwise,
     joining,
@@ -16,6 +17,7 @@ from srr_onnx.analysis.rules import (
 )
 
 __all__ = [
+    "attention",
     "convolution",
     "elementwise",
     "joining",
