@@ -9,7 +9,7 @@ from srr_onnx.analysis.groups import Role
 from srr_onnx.analysis.labels import FreezeReason, Labels
 from srr_onnx.analysis.rule import Axes, CannotFollow, Op, channel_rule
 
-_ALL = tuple(range(1, 26))
+_ALL = tuple(range(1, 27))
 
 
 def same_channels(op: Op) -> None:
@@ -22,7 +22,7 @@ def same_channels(op: Op) -> None:
 
 
 for _name in (
-    "Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "BitwiseNot", "Cast", "Ceil", "Celu", "Clip",
+    "Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "BitCast", "BitwiseNot", "Cast", "Ceil", "Celu", "Clip",
     "Cos", "Cosh", "Dropout", "Elu", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid", "HardSwish", "Identity",
     "IsInf", "IsNaN", "LeakyRelu", "Log", "Mish", "Neg", "Not", "Reciprocal", "Relu", "Round", "Selu", "Shrink",
     "Sigmoid", "Sign", "Sin", "Sinh", "Softplus", "Softsign", "Sqrt", "Swish", "Tan", "Tanh", "ThresholdedRelu",

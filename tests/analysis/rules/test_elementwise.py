@@ -40,6 +40,10 @@ def cast(g: Graph, y: str, op: str) -> str:
     return str(g(op, g(op, y, to=TensorProto.DOUBLE), to=FLOAT))
 
 
+def bit_cast(g: Graph, y: str, op: str) -> str:
+    return str(g(op, g(op, y, to=INT32), to=FLOAT))
+
+
 def clip(g: Graph, y: str, op: str) -> str:
     return str(g(op, y, min=-0.5, max=0.5))
 
@@ -65,6 +69,7 @@ UNARY = [
     *rows("Not", ALL, not_),
     *rows("BitwiseNot", ALL, bitwise_not),
     *rows("Cast", ALL, cast),
+    *rows("BitCast", (26,), bit_cast),
     *rows("Clip", ALL, clip),
     *rows("Dropout", ALL, dropout),
 ]
