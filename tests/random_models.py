@@ -771,6 +771,22 @@ def measured_half(net: Net, rng: Rng) -> None:
 
 
 @block()
+def rows_by_count(net: Net, rng: Rng) -> None:
+    """As many rows of one map as another one has channels."""
+    g, x = net.g, net.fresh_map(rng, int(rng.choice([1, 2, 3])))
+    other = net.pick(rng)
+    count, height = net.channels(x), net.sides(other)[0]
+    if height > count:
+        size = g("Slice", g("Shape", x), starts=[1], ends=[2])
+        if rng.random() < 0.5:
+            shape = (*net.shape(other)[:2], count, net.sides(other)[1])
+            net.push(g("Slice", other, g.ints(0), size, g.ints(2), shape=shape))
+        else:
+            shape = (*net.shape(other)[:2], 1, net.sides(other)[1])
+            net.push(g("Gather", other, size, axis=2, shape=shape))
+
+
+@block()
 def scaled_by_count(net: Net, rng: Rng) -> None:
     """The number of channels enters the computation: it has to stay."""
     g, x = net.g, net.fresh_map(rng)

@@ -262,7 +262,7 @@ class Change(Protocol):
         """Make an input have this content; other readers of the old value are not touched.
 
         An input that has it by itself after the change stays as it is. Of a measured input only the elements
-        that differ are overruled.
+        that differ are overruled; one that is not mended holds the original's numbers.
         """
 
     def replace(self, op_type: str, inputs: Sequence[str | np.ndarray[Any, Any]], attributes: dict[str, Any]) -> None:
