@@ -62,6 +62,7 @@ class Graph:
         self.dtypes: dict[str, int] = {}
         self.dynamic: dict[str, dict[int, str]] = {}
         self.parents: dict[str, set[str]] = {}
+        self.recorded: list[str] = []
         self._counts: dict[str, int] = {}
 
     def fresh(self, stem: str) -> str:
@@ -179,6 +180,12 @@ class Graph:
             attributes["group"] = group
         return str(self("Conv", *operands, name=name, outputs=[name], **attributes))
 
+    def record(self, name: str) -> str:
+        """Write the shape of a float value into the file, where inference cannot know it."""
+        self.recorded.append(name)
+        self.dtypes[name] = TensorProto.FLOAT
+        return name
+
     def output(self, name: str) -> str:
         """Make a value a graph output."""
         if name not in self.outputs:
@@ -200,6 +207,7 @@ class Graph:
             self.inputs,
             outputs,
             [numpy_helper.from_array(array, name) for name, array in self.initializers.items()],
+            value_info=[helper.make_tensor_value_info(n, self.dtypes[n], self.shapes[n]) for n in self.recorded],
         )
         least = max(8, helper.find_min_ir_version_for([opset], ignore_unknown=True))
         domains = {node.domain for node in self.nodes} - {""}

@@ -249,6 +249,18 @@ def conv_transpose(net: Net, rng: Rng) -> None:
     net.push(net.g("ConvTranspose", *operands, name=name, strides=[stride, stride], group=group))
 
 
+@block(since=19)
+def deform_conv(net: Net, rng: Rng) -> None:
+    g, shared = net.g, int(rng.choice([1, 1, 2]))
+    x = net.fresh_map(rng, 2 * int(rng.integers(1, 4)))
+    count, name = net.channels(x), g.fresh("DeformConv")
+    group = count if shared == 1 and rng.random() < 0.3 else 1
+    offsets = net.conv(rng, x, shared * 4)
+    filters = count if group > 1 else net.count(rng)
+    weight = net.stored(rng, (filters, count // group, 1, 2), name)
+    net.push(g("DeformConv", x, weight, offsets, name=name, group=group, offset_group=shared, pads=[0, 0, 0, 1]))
+
+
 @block()
 def twice_one_weight(net: Net, rng: Rng) -> None:
     g = net.g
@@ -518,6 +530,51 @@ def tile(net: Net, rng: Rng) -> None:
     net.push(net.g("Tile", net.fresh_map(rng), net.g.ints(*repeats)))
 
 
+@block()
+def listed_channels(net: Net, rng: Rng) -> None:
+    """Channels read or written one element at a time, at positions that are constant."""
+    g, x = net.g, net.fresh_map(rng)
+    if net.is_dynamic:
+        return
+    batch, count, sides = net.shape(x)[0], net.channels(x), net.sides(x)
+    chosen = rng.permutation(count)[: max(1, count // 2)] - (count if rng.random() < 0.3 else 0)
+    table = np.broadcast_to(chosen[:, None, None], (batch, len(chosen), *sides)).astype(np.int64)
+    grid = np.stack(np.meshgrid(range(batch), chosen, *map(range, sides), indexing="ij"), axis=-1).astype(np.int64)
+    kind = int(rng.integers(4))
+    if kind == 0:
+        net.push(g("GatherElements", x, g.constant(table), axis=1))
+    elif kind == 1:
+        net.push(g("GatherND", x, g.constant(grid)))
+    elif kind == 2:
+        net.push(g("ScatterElements", x, g.constant(table), net.conv(rng, x, len(chosen)), axis=1))
+    else:
+        net.push(g("ScatterND", x, g.constant(grid), net.conv(rng, x, len(chosen))))
+
+
+@block()
+def listed_rows(net: Net, rng: Rng) -> None:
+    g, x = net.g, net.fresh_map(rng)
+    if net.is_dynamic:
+        return
+    batch, count, (height, width) = net.shape(x)[0], net.channels(x), net.sides(x)
+    rows = rng.permutation(height)[: max(1, height // 2)]
+    table = g.constant(np.broadcast_to(rows[:, None], (batch, count, len(rows), width)).astype(np.int64))
+    if rng.random() < 0.5:
+        net.push(g("GatherElements", x, table, axis=2))
+    else:
+        updates = g("Slice", net.conv(rng, x, count), starts=[0], ends=[len(rows)], axes=[2])
+        net.push(g("ScatterElements", x, table, updates, axis=-2))
+
+
+@block()
+def compress_channels(net: Net, rng: Rng) -> None:
+    x = net.fresh_map(rng)
+    condition = rng.random(net.channels(x)) < 0.6
+    condition[0] = True
+    shape = (net.shape(x)[0], int(condition.sum()), *net.sides(x))
+    net.push(net.g("Compress", x, net.g.constant(condition), axis=1, shape=shape))
+
+
 # Moving axes --------------------------------------------------------------------------------------------------------
 
 
@@ -606,6 +663,22 @@ def pool(net: Net, rng: Rng) -> None:
     if min(net.sides(x)) >= 2:
         kind = str(rng.choice(["MaxPool", "AveragePool", "LpPool"]))
         net.push(g(kind, x, kernel_shape=[2, 2], strides=[2, 2]))
+
+
+@block()
+def unpool(net: Net, rng: Rng) -> None:
+    """On the first map, where no two numbers are alike: rounding must not decide which one is the largest."""
+    g, x = net.g, net.conv(rng, "x", net.count(rng))
+    if all(side % 2 == 0 for side in net.sides(x)):
+        values, where = g("MaxPool", x, kernel_shape=[2, 2], strides=[2, 2], outputs=2)
+        net.push(g("MaxUnpool", g("Relu", values), where, kernel_shape=[2, 2], strides=[2, 2]))
+
+
+@block(since=16)
+def on_grid(net: Net, rng: Rng) -> None:
+    g, x = net.g, net.fresh_map(rng)
+    grid = g("Transpose", g("Tanh", net.conv(rng, x, 2)), perm=[0, 2, 3, 1])
+    net.push(g("GridSample", x, grid, padding_mode="border"))
 
 
 @block()
@@ -698,12 +771,44 @@ def measured_half(net: Net, rng: Rng) -> None:
 
 
 @block()
+def rows_by_count(net: Net, rng: Rng) -> None:
+    """As many rows of one map as another one has channels."""
+    g, x = net.g, net.fresh_map(rng, int(rng.choice([1, 2, 3])))
+    other = net.pick(rng)
+    count, height = net.channels(x), net.sides(other)[0]
+    if height > count:
+        size = g("Slice", g("Shape", x), starts=[1], ends=[2])
+        if rng.random() < 0.5:
+            shape = (*net.shape(other)[:2], count, net.sides(other)[1])
+            net.push(g("Slice", other, g.ints(0), size, g.ints(2), shape=shape))
+        else:
+            shape = (*net.shape(other)[:2], 1, net.sides(other)[1])
+            net.push(g("Gather", other, size, axis=2, shape=shape))
+
+
+@block()
 def scaled_by_count(net: Net, rng: Rng) -> None:
     """The number of channels enters the computation: it has to stay."""
     g, x = net.g, net.fresh_map(rng)
     one = g.constant(np.array(1, np.int64))
     size = g("Cast", g("Gather", g("Shape", x), one, axis=0), to=1)
     net.push(g("Div", x, size))
+
+
+@block(since=12)
+def einsum(net: Net, rng: Rng) -> None:
+    g, x = net.g, net.fresh_map(rng)
+    count, made = net.channels(x), net.count(rng)
+    kind = int(rng.integers(4))
+    if kind == 0:
+        net.push(g("Einsum", x, net.stored(rng, (count, made), g.fresh("einsum")), equation="nchw,ck->nkhw"))
+    elif kind == 1:
+        net.push(g("Einsum", x, g.weight(count, scale=1.0), equation="...chw,c->...chw"))
+    elif kind == 2:
+        net.push(g("Einsum", x, net.conv(rng, x, count), g.weight(made, count), equation="nchw,nchw,kc->nkhw"))
+    elif max(net.sides(x)) <= 8:
+        scores = g("Einsum", x, net.conv(rng, x, count), equation="bchw,bcij->bhwij")
+        net.push(g("Einsum", scores, net.conv(rng, x, made), equation="bhwij,bcij->bchw"))
 
 
 # Reductions and normalizations --------------------------------------------------------------------------------------
@@ -739,8 +844,9 @@ def unfollowable(net: Net, rng: Rng) -> None:
     elif kind == 3:
         values, _ = g("TopK", x, k=[1], axis=-1, outputs=2)
         net.push(values)
-    elif kind == 4 and net.opset >= 12:
-        net.push(g("Einsum", x, equation="nchw->ncwh"))
+    elif kind == 4 and net.opset >= 14:
+        turned = g("Trilu", g("Transpose", x, perm=[0, 2, 3, 1]), upper=0)
+        net.push(g("Transpose", turned, perm=[0, 3, 1, 2]))
     else:
         index = g.constant(np.zeros((*net.shape(x)[:1], 1, *net.sides(x)), np.int64))
         if not net.is_dynamic:

@@ -23,7 +23,9 @@ Kept = Mapping[tuple[str, int], Array]
 
 COUNTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 # Operators that sum over channels: a channel that is masked in front of them is as good as gone.
-SUMMING = (*COUNTED, "LSTM", "GRU", "RNN", "Einsum", "ReduceSum", "ReduceL2", "ReduceSumSquare")
+SUMMING = (
+    *COUNTED, "DeformConv", "Attention", "LSTM", "GRU", "RNN", "Einsum", "ReduceSum", "ReduceL2", "ReduceSumSquare",
+)  # fmt: skip
 _MASK = "mask of "
 
 
@@ -179,7 +181,7 @@ def _insert_masks(graph: onnx.GraphProto, names: set[str]) -> list[str]:
     """Multiply the given activations by an input wherever an operator that sums reads them."""
     nodes, masks = [], {}
     for node in graph.node:
-        for slot in range(min(2, len(node.input)) if node.op_type in SUMMING else 0):
+        for slot in range(len(node.input) if node.op_type in SUMMING else 0):
             name = node.input[slot]
             if name in names:
                 if name not in masks:

@@ -204,12 +204,13 @@ def split_labels(op: Op, flat: Labels, shape: Shape) -> tuple[int, Labels]:
         shape: Sizes of the new axes.
 
     Returns:
-        The axis that leaves most units free, and its labels.
+        The axis that leaves most units free, the last of several (of heads and their channels, the channels), and
+        its labels.
     """
     grid = flat.reshape(shape)
     rows = [np.moveaxis(grid, place, -1).reshape(-1, size) for place, size in enumerate(shape)]
     free = [op.labels.count_free(flat, table) if len(table) > 1 else flat.size for table in rows]
-    place = int(np.argmax(free))
+    place = len(free) - 1 - int(np.argmax(free[::-1]))
     for row in rows[place][1:]:
         op.unify(rows[place][0], row)
     return place, rows[place][0]
@@ -261,7 +262,7 @@ class Change(Protocol):
         """Make an input have this content; other readers of the old value are not touched.
 
         An input that has it by itself after the change stays as it is. Of a measured input only the elements
-        that differ are overruled.
+        that differ are overruled; one that is not mended holds the original's numbers.
         """
 
     def replace(self, op_type: str, inputs: Sequence[str | np.ndarray[Any, Any]], attributes: dict[str, Any]) -> None:

@@ -153,6 +153,13 @@ def infer_node(
     if message.op_type == "GroupNormalization" and not message.domain and message.input[0] in shapes:
         # ONNX has no inference for it, and refuses to try with version 18; it keeps the input's shape.
         return {message.output[0]: (shapes[message.input[0]], dtypes.get(message.input[0]))}
+    if message.op_type == "Compress" and message.input[0] in shapes and message.input[1] in known:
+        # ONNX does not look at the condition.
+        shape = _compress(shapes[message.input[0]], known[message.input[1]], message)
+        return {message.output[0]: (shape, dtypes.get(message.input[0]))}
+    if message.op_type == "MaxUnpool" and message.input[2:] and message.input[2] in known:
+        shape = tuple(int(size) for size in known[message.input[2]])
+        return {message.output[0]: (shape, dtypes.get(message.input[0]))}
     version = next((opset.version for opset in opsets if opset.domain in ("", "ai.onnx")), 0)
     try:
         schema = onnx.defs.get_schema(message.op_type, version, message.domain)
@@ -175,6 +182,14 @@ def infer_node(
         return {}
     sequences |= {name: kind for name, kind in inferred.items() if kind.HasField("sequence_type")}
     return {name: _read_type(kind.tensor_type) for name, kind in inferred.items() if kind.HasField("tensor_type")}
+
+
+def _compress(shape: Shape, condition: np.ndarray[Any, Any], message: onnx.NodeProto) -> Shape:
+    count = int(np.count_nonzero(condition))
+    axis = next((attribute.i for attribute in message.attribute if attribute.name == "axis"), None)
+    if axis is None:
+        return (count,)
+    return tuple(count if place == axis % len(shape) else size for place, size in enumerate(shape))
 
 
 def _read_type(kind: onnx.TypeProto.Tensor) -> tuple[Shape | None, np.dtype[Any] | None]:

@@ -73,6 +73,7 @@ class _Rewriter:
         self._names: dict[tuple[str, bytes], str] = {}
         self._taken = set(model.shapes) | set(model.constants) | {n for node in model.nodes for n in node.outputs}
         self.after: Mapping[str, Array] = {}
+        self.mended: set[Use] = set()
 
     def edits(self) -> Edits:
         """All edits: rearrangements, slices, repairs."""
@@ -87,9 +88,13 @@ class _Rewriter:
             if value is not None:
                 change.mend(use.slot, value)
         for node in self.model.nodes:
+            if node.index not in touched:
+                continue
+            change = _Change(node, self)
             rule = rules.find((node.domain, node.op_type, node.since_version))
-            if rule is not None and rule.repair is not None and node.index in touched:
-                rule.repair(_Change(node, self))
+            if rule is not None and rule.repair is not None:
+                rule.repair(change)
+            change.hold_measured()
         return self.result
 
     def _new_shapes(self) -> dict[str, Shape]:
@@ -255,8 +260,19 @@ class _Change:
         if value is not None or name in self.node.attributes:
             self._rewriter.result.node(self.node.index).attributes[name] = value
 
+    def hold_measured(self) -> None:
+        """Let measured operands that no repair has mended hold the original's numbers: labels followed those."""
+        node, rewriter = self.node, self._rewriter
+        is_arithmetic = any(name in self.model.shape_values for name in node.outputs)
+        if is_arithmetic or rewriter.result.nodes.get(node.index, NodeEdit()).clear:
+            return
+        for slot, name in enumerate(node.inputs):
+            if name in rewriter.after and Use(node.index, slot) not in rewriter.mended:
+                self.mend(slot, self.model.shape_values[name])
+
     def mend(self, slot: int, value: Array) -> None:
         name = self.node.input(slot)
+        self._rewriter.mended.add(Use(self.node.index, slot))
         live = self._rewriter.after.get(name)
         current = live if live is not None else self.model.constants.get(name)
         if current is not None and current.shape == value.shape and np.array_equal(current, value):

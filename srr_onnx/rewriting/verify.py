@@ -24,8 +24,10 @@ SUMMING_OPERATORS = frozenset(
     {
         "Conv",
         "ConvTranspose",
+        "DeformConv",
         "Gemm",
         "MatMul",
+        "Attention",
         "LSTM",
         "GRU",
         "RNN",
@@ -228,7 +230,8 @@ def _masks(model: Model, kept: Mapping[tuple[str, int], Positions]) -> dict[tupl
     for node in model.nodes:
         if node.op_type not in SUMMING_OPERATORS:
             continue
-        for slot, name in enumerate(node.inputs[:2]):
+        # Only an Einsum sums over more than its first two operands.
+        for slot, name in enumerate(node.inputs if node.op_type == "Einsum" else node.inputs[:2]):
             if name in by_value:
                 masks[node.index, slot] = _mask(model, name, by_value[name])
     return masks

@@ -35,7 +35,8 @@ def graph_output(g: Graph, y: str) -> str:
 
 
 def unknown_operator(g: Graph, y: str) -> str:
-    return str(g("GridSample", y, g.constant(np.zeros((1, 2, 2, 2), np.float32)), name="strange"))
+    classes = g.constant(np.zeros((1, 4, 4), np.int64))
+    return str(g("SoftmaxCrossEntropyLoss", y, classes, name="strange", reduction="none"))
 
 
 def foreign_domain(g: Graph, y: str) -> str:

@@ -1,6 +1,7 @@
 """Channel rules, one file per operator family. Importing this package fills the registry."""
 
 from srr_onnx.analysis.rules import (
+    attention,
     convolution,
     elementwise,
     joining,
@@ -10,10 +11,13 @@ from srr_onnx.analysis.rules import (
     recurrent,
     reduction,
     reshaping,
+    scattering,
+    sequences,
     spatial,
 )
 
 __all__ = [
+    "attention",
     "convolution",
     "elementwise",
     "joining",
@@ -23,5 +27,7 @@ __all__ = [
     "recurrent",
     "reduction",
     "reshaping",
+    "scattering",
+    "sequences",
     "spatial",
 ]

@@ -1,6 +1,7 @@
-"""Rules of Conv and ConvTranspose: dense, grouped and depthwise.
+"""Rules of Conv, DeformConv and ConvTranspose: dense, grouped and depthwise.
 
-Source: ONNX operators Conv (1, 11, 22) and ConvTranspose (1, 11, 22); the versions differ in element types only.
+Source: ONNX operators Conv (1, 11, 22), DeformConv (19, 22) and ConvTranspose (1, 11, 22); the versions differ in
+element types only.
 """
 
 from __future__ import annotations
@@ -35,6 +36,24 @@ def conv(op: Op) -> None:
     A grouped convolution stays rectangular in one of two ways: the same offsets go in every group, or whole
     groups go. The way that leaves more free units is taken; depthwise is the case of one channel per group.
     """
+    _convolve(op, bias=2)
+
+
+@channel_rule("DeformConv", since=(19, 22), repair=repair_conv_groups)
+def deform_conv(op: Op) -> None:
+    """As Conv; what says where to look stays. The same channels go in every group that shares its offsets."""
+    x, shared = op.axes(0)[1], op.attribute("offset_group", 1)
+    for slot in (2, 4):
+        if op.has(slot):
+            op.freeze(op.axes(slot), FreezeReason.FIXED_AXIS, "places to look at")
+    if shared > 1 and op.attribute("group", 1) > 1:
+        op.freeze(x, FreezeReason.LAYOUT, "groups of channels and of offsets")
+    elif shared > 1 and x is not None:
+        _tie_offsets(op, x, shared)
+    _convolve(op, bias=3)
+
+
+def _convolve(op: Op, bias: int) -> None:
     weight, x = op.axes(1), op.axes(0)
     conv_groups = op.attribute("group", 1)
     filters, taken = weight[0], weight[1]
@@ -56,7 +75,7 @@ def conv(op: Op) -> None:
         _tie_groups(op, x[1], x[1], conv_groups)
         _tie_groups(op, x[1], filters, conv_groups)
         op.freeze(taken, FreezeReason.FIXED_AXIS)
-    _bias(op, filters)
+    _bias(op, bias, filters)
     op.out([None, filters, *[None] * (len(op.out_shape()) - 2)])
 
 
@@ -92,14 +111,14 @@ def conv_transpose(op: Op) -> None:
             made = np.repeat(x[1].reshape(conv_groups, -1)[:, 0], per_group)
             op.freeze(filters, FreezeReason.FIXED_AXIS)
             op.role(1, 0, Role.FILTER)
-    _bias(op, made)
+    _bias(op, 2, made)
     op.out([None, made, *[None] * (len(op.out_shape()) - 2)])
 
 
-def _bias(op: Op, filters: Labels | None) -> None:
-    if op.has(2):
-        op.unify(op.axes(2)[0], filters)
-        op.role(2, 0, Role.SHIFT)
+def _bias(op: Op, slot: int, filters: Labels | None) -> None:
+    if op.has(slot):
+        op.unify(op.axes(slot)[0], filters)
+        op.role(slot, 0, Role.SHIFT)
 
 
 def _offsets_leave_more(op: Op, x: Labels, filters: Labels, conv_groups: int) -> bool:

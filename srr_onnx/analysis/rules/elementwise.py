@@ -9,7 +9,7 @@ from srr_onnx.analysis.groups import Role
 from srr_onnx.analysis.labels import FreezeReason, Labels
 from srr_onnx.analysis.rule import Axes, CannotFollow, Op, channel_rule
 
-_ALL = tuple(range(1, 26))
+_ALL = tuple(range(1, 27))
 
 
 def same_channels(op: Op) -> None:
@@ -22,12 +22,27 @@ def same_channels(op: Op) -> None:
 
 
 for _name in (
-    "Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "BitwiseNot", "Cast", "Ceil", "Celu", "Clip",
+    "Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "BitCast", "BitwiseNot", "Cast", "Ceil", "Celu", "Clip",
     "Cos", "Cosh", "Dropout", "Elu", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid", "HardSwish", "Identity",
     "IsInf", "IsNaN", "LeakyRelu", "Log", "Mish", "Neg", "Not", "Reciprocal", "Relu", "Round", "Selu", "Shrink",
     "Sigmoid", "Sign", "Sin", "Sinh", "Softplus", "Softsign", "Sqrt", "Swish", "Tan", "Tanh", "ThresholdedRelu",
 ):  # fmt: skip
     channel_rule(_name, since=_ALL)(same_channels)
+
+
+@channel_rule("CastLike", since=(15, 19, 21, 23, 24, 25))
+def cast_like(op: Op) -> None:
+    """The first input's channels; of the second only the type is read."""
+    op.out(op.axes(0))
+
+
+@channel_rule("Bernoulli", "RandomNormalLike", "RandomUniformLike", since=(1, 15, 22))
+def draw(op: Op) -> None:
+    """Every element is drawn in turn: with fewer channels those that are left draw other numbers."""
+    x = op.axes(0)
+    for labels in x:
+        op.inexact(labels)
+    op.out(x)
 
 
 def broadcast(op: Op) -> None:

@@ -1,4 +1,4 @@
-"""Rules of operators that join and part along an axis: Concat, Split, sequences, Pad, Tile.
+"""Rules of operators that join and part along an axis: Concat, Split, Pad, Tile.
 
 Source: the ONNX operator pages of these operators, versions as listed.
 """
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from srr_onnx.analysis.labels import FreezeReason, Labels
-from srr_onnx.analysis.rule import Axes, CannotFollow, Change, Op, channel_rule
+from srr_onnx.analysis.rule import CannotFollow, Change, Op, channel_rule
 
 Array = np.ndarray[Any, Any]
 
@@ -51,7 +51,7 @@ def _or_fixed(op: Op, labels: Labels | None, size: int) -> Labels:
 
 def repair_split(change: Change) -> None:
     """Write the sizes of the parts that are left."""
-    axis = _split_axis(change.node.attributes, len(change.new_shape(0)))
+    axis = split_axis(change.node.attributes, len(change.new_shape(0)))
     if change.kept(0, axis) is None:
         return
     sizes = [change.new_out_shape(slot)[axis] for slot in range(len(change.node.outputs))]
@@ -62,7 +62,8 @@ def repair_split(change: Change) -> None:
         change.set_attribute("split", sizes)
 
 
-def _split_axis(attributes: Any, rank: int) -> int:
+def split_axis(attributes: Any, rank: int) -> int:
+    """The axis of Split and SplitToSequence."""
     return int(attributes.get("axis", 0)) % rank
 
 
@@ -70,7 +71,7 @@ def _split_axis(attributes: Any, rank: int) -> int:
 def split(op: Op) -> None:
     """Consecutive parts along one axis; along the others every part has all channels."""
     x = op.axes(0)
-    axis = _split_axis(op.node.attributes, len(x))
+    axis = split_axis(op.node.attributes, len(x))
     if op.has(1) and x[axis] is not None and op.settled(1) is None:
         raise CannotFollow(FreezeReason.COMPUTED_OPERAND, "sizes of the parts")
     start = 0
@@ -82,58 +83,6 @@ def split(op: Op) -> None:
         part = [*x[:axis], None if labels is None else labels[start : start + size], *x[axis + 1 :]]
         start += size
         op.out(part, slot)
-
-
-def repair_split_to_sequence(change: Change) -> None:
-    """Write the sizes of the parts that are left, one by one."""
-    shape = change.model.shapes[change.node.inputs[0]]
-    axis = _split_axis(change.node.attributes, len(shape))
-    kept = change.kept(0, axis)
-    if kept is not None:
-        bounds = np.concatenate([[0], np.cumsum(_part_sizes(change, shape[axis]))])
-        change.mend(1, np.diff(np.searchsorted(kept, bounds)).astype(np.int64))
-
-
-def _part_sizes(op_or_change: Op | Change, size: int) -> list[int]:
-    """Sizes of the parts of SplitToSequence: listed, or all equal but for the last."""
-    sizes = op_or_change.settled(1)
-    if sizes is None:
-        return [1] * size
-    if sizes.ndim:
-        return [int(part) for part in sizes]
-    step = int(sizes)
-    return [min(step, size - start) for start in range(0, size, step)]
-
-
-@channel_rule("SplitToSequence", since=(11, 24), repair=repair_split_to_sequence)
-def split_to_sequence(op: Op) -> None:
-    """Split, into one sequence instead of several outputs."""
-    x, shape = op.axes(0), op.shape(0)
-    axis = _split_axis(op.node.attributes, len(x))
-    if (op.has(1) and op.settled(1) is None) or not (op.has(1) or op.attribute("keepdims", 1)):
-        raise CannotFollow(FreezeReason.COMPUTED_OPERAND, "sizes of the parts")
-    parts: list[Axes] = []
-    start = 0
-    for size in _part_sizes(op, shape[axis]):
-        labels = x[axis]
-        parts.append([*x[:axis], None if labels is None else labels[start : start + size], *x[axis + 1 :]])
-        start += size
-    op.out_sequence(parts)
-
-
-@channel_rule("SequenceAt", since=(11,))
-def sequence_at(op: Op) -> None:
-    """One value of a sequence; where it is not known which, all of them stay."""
-    index = op.settled(1)
-    if index is None:
-        raise CannotFollow(FreezeReason.COMPUTED_OPERAND, "position")
-    op.out(op.sequence(0)[int(index)])
-
-
-@channel_rule("SequenceConstruct", since=(11,))
-def sequence_construct(op: Op) -> None:
-    """Several values become one sequence."""
-    op.out_sequence([op.axes(slot) for slot in range(len(op.node.inputs))])
 
 
 def _pads(op_or_change: Op | Change, rank: int) -> tuple[list[int], list[int]] | None:

@@ -1,6 +1,6 @@
-"""Rules of Gemm and MatMul: products that sum over one axis of each operand.
+"""Rules of Gemm, MatMul and Einsum: products that sum over axes of their operands.
 
-Source: ONNX operators Gemm (1 to 13) and MatMul (1, 9, 13).
+Source: ONNX operators Gemm (1 to 13), MatMul (1, 9, 13) and Einsum (12).
 """
 
 from __future__ import annotations
@@ -68,3 +68,51 @@ def _batch(op: Op, a: Axes, b: Axes) -> Axes:
 
 def _any(labels: list[Labels | None]) -> bool:
     return any(part is not None for part in labels)
+
+
+@channel_rule("Einsum", since=(12,))
+def einsum(op: Op) -> None:
+    """One letter, one set of channels: a letter that the result lacks is summed over.
+
+    The diagonal of an operand, a letter that stands twice in one term, stays whole.
+    """
+    terms, result = _parse_einsum(op)
+    found: dict[str, Labels | None] = {}
+    for letter in dict.fromkeys(letter for term in terms for letter in term):
+        places = [(slot, axis) for slot, term in enumerate(terms) for axis, own in enumerate(term) if own == letter]
+        size = max(op.shape(slot)[axis] for slot, axis in places)
+        full = [(slot, axis) for slot, axis in places if op.shape(slot)[axis] == size]
+        op.freeze([op.axes(s)[a] for s, a in places if (s, a) not in full], FreezeReason.FIXED_AXIS, "broadcast")
+        tied = [op.axes(slot)[axis] for slot, axis in full]
+        if any(term.count(letter) > 1 for term in terms):
+            op.freeze(tied, FreezeReason.MIXES_CHANNELS, "diagonal")
+        if _any(tied):
+            for other in tied[1:]:
+                op.unify(tied[0], other)
+        found[letter] = next((labels for labels in tied if labels is not None), None)
+        for slot, axis in full:
+            if letter not in result:
+                op.role(slot, axis, Role.INPUT)
+            elif len(places) == 1:
+                op.role(slot, axis, Role.FILTER)
+    op.out([found[letter] for letter in result])
+
+
+def _parse_einsum(op: Op) -> tuple[list[list[str]], list[str]]:
+    """Letters of every term and of the result; the axes of an ellipsis are named by their place from the right."""
+    left, arrow, right = op.attribute("equation").replace(" ", "").partition("->")
+    terms = [
+        _name_axes(term, len(op.shape(slot)) - len(term.replace("...", "")))
+        for slot, term in enumerate(left.split(","))
+    ]
+    rest = max(sum(name.startswith(".") for name in term) for term in terms)
+    if arrow:
+        return terms, _name_axes(right, rest)
+    letters = left.replace(",", "").replace(".", "")
+    once = sorted(letter for letter in set(letters) if letters.count(letter) == 1)
+    return terms, _name_axes("..." + "".join(once), rest)
+
+
+def _name_axes(term: str, rest: int) -> list[str]:
+    before, dots, after = term.partition("...")
+    return [*before, *(f".{place}" for place in range(rest if dots else 0, 0, -1)), *after]

@@ -1,9 +1,12 @@
-"""Rules of reductions, of pooling over whole maps, and of operators that only measure.
+"""Rules of reductions, of operators that need an axis whole, and of those that only measure.
 
-Source: ONNX operators Reduce*, ArgMax, ArgMin, CumSum, TopK, Shape, Size.
+Source: ONNX operators Reduce*, ArgMax, ArgMin, TopK, NonZero, NonMaxSuppression, Unique, CumSum, CumProd, Trilu,
+ReverseSequence, Det, DFT, EyeLike, Shape, Size, all versions listed.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 from srr_onnx.analysis.labels import FreezeReason
 from srr_onnx.analysis.rule import CannotFollow, Op, channel_rule
@@ -61,15 +64,71 @@ def top_k(op: Op) -> None:
         op.out([*x[:axis], None, *x[axis + 1 :]], slot)
 
 
-@channel_rule("CumSum", since=(11, 14))
-def cumulative_sum(op: Op) -> None:
-    """Sums along one axis; its channels stay, the others pass."""
+@channel_rule("NonMaxSuppression", since=(10, 11))
+@channel_rule("NonZero", since=(9, 13))
+@channel_rule("Unique", since=(11,))
+def positions(op: Op) -> None:
+    """The result is positions, or depends on all elements at once: all channels stay."""
+    for slot in range(len(op.node.inputs)):
+        if op.has(slot):
+            op.freeze(op.axes(slot), FreezeReason.MIXES_CHANNELS, "the result is a list of positions or elements")
+
+
+def _keep_whole(op: Op, axes: Iterable[int]) -> None:
+    """Channels along these axes stay; the others pass."""
     x = op.axes(0)
-    known = op.constant(1)
+    whole = {op.axis(axis, len(x)) for axis in axes}
+    op.freeze([x[axis] for axis in whole], FreezeReason.MIXES_CHANNELS)
+    size = op.out_shape()
+    op.out([labels if size[axis] == op.shape(0)[axis] else None for axis, labels in enumerate(x)])
+
+
+def _constant_axis(op: Op, slot: int) -> int:
+    known = op.constant(slot)
     if known is None:
         raise CannotFollow(FreezeReason.COMPUTED_OPERAND, "axis")
-    op.freeze(x[op.axis(int(known.reshape(-1)[0]), len(x))], FreezeReason.MIXES_CHANNELS)
-    op.out(x)
+    return int(known.reshape(-1)[0])
+
+
+@channel_rule("CumSum", since=(11, 14))
+@channel_rule("CumProd", since=(26,))
+def cumulate(op: Op) -> None:
+    """Sums or multiplies along one axis; its channels stay, the others pass."""
+    _keep_whole(op, [_constant_axis(op, 1)])
+
+
+@channel_rule("Trilu", since=(14,))
+def triangle(op: Op) -> None:
+    """Zeroes one side of the diagonal of the last two axes; the others pass."""
+    _keep_whole(op, [-2, -1])
+
+
+@channel_rule("ReverseSequence", since=(10,))
+def reverse_sequence(op: Op) -> None:
+    """Reverses along the time axis, as far as is said for each element of the batch axis; the other axes pass."""
+    _keep_whole(op, [op.attribute("batch_axis", 1), op.attribute("time_axis", 0)])
+
+
+@channel_rule("DFT", since=(17, 20))
+def fourier_transform(op: Op) -> None:
+    """Transforms one axis of complex numbers, which lie along the last; the other axes pass."""
+    default = op.attribute("axis", 1) if op.node.since_version < 20 else -2
+    _keep_whole(op, [_constant_axis(op, 2) if op.has(2) else default, -1])
+
+
+@channel_rule("Det", since=(11, 22))
+def determinant(op: Op) -> None:
+    """The last two axes end here; the others pass."""
+    x = op.axes(0)
+    op.freeze(x[-2:], FreezeReason.MIXES_CHANNELS)
+    op.out(x[:-2])
+
+
+@channel_rule("EyeLike", since=(9, 22))
+def eye_like(op: Op) -> None:
+    """Ones on the diagonal of a matrix of the input's sizes: its channels stay."""
+    op.freeze(op.axes(0), FreezeReason.SHAPE_IN_USE)
+    op.out([None, None])
 
 
 @channel_rule("Size", since=(1, 13, 19, 21, 23, 24, 25))

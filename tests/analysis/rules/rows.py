@@ -26,10 +26,12 @@ from srr_onnx.rewriting.apply import kept_positions, prune_units
 
 # Operators whose newest definition nobody has read yet begin after this one; the frame should not meet them.
 NEWEST = 25
+# ... and onnxruntime takes no file newer than this one.
+LAST = 26
 # Runtimes promise nothing about older models; versions that only those select are not tested.
 OLDEST = 7
 # No runtime at hand has a kernel for these: they are analyzed and rewritten, not run.
-UNRUN = {("GlobalLpPool", 22)}
+UNRUN = {("GlobalLpPool", 22), ("MaxRoiPool", 22)}
 Body = Callable[[Graph, str], str]
 
 
@@ -57,10 +59,9 @@ class Row:
 
     @property
     def opset(self) -> int:
-        """The newest opset that selects this version; 0 where only very old ones do."""
-        return max(
-            (opset for opset in range(OLDEST, NEWEST + 1) if since(self.op_type, opset) == self.version), default=0
-        )
+        """The newest opset up to `NEWEST` that selects this version, else the first; 0 where only very old ones do."""
+        found = [opset for opset in range(OLDEST, LAST + 1) if since(self.op_type, opset) == self.version]
+        return max((opset for opset in found if opset <= NEWEST), default=min(found, default=0))
 
     def __str__(self) -> str:
         return f"{self.op_type}-{self.version}"

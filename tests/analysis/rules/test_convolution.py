@@ -7,6 +7,8 @@ import rows as table
 from builders import Graph
 from rows import Row, rows
 
+from srr_onnx.analysis.labels import FreezeReason
+
 VERSIONS = (1, 11, 22)
 
 
@@ -22,7 +24,36 @@ def transposed_grouped(g: Graph, y: str, op: str) -> str:
     return str(g(op, y, g.weight(8, 3, 2, 2), g.weight(12), group=4))
 
 
+def deformed(g: Graph, y: str, op: str) -> str:
+    offsets, mask = g.conv(y, 18, 3, name="offsets"), g("Sigmoid", g.conv(y, 9, 3, name="mask"))
+    return str(g(op, y, g.weight(6, 8, 3, 3), offsets, g.weight(6), mask, pads=[1, 1, 1, 1]))
+
+
+def deformed_in_two_ways(g: Graph, y: str, op: str) -> str:
+    offsets = g.conv(y, 8, name="offsets")
+    return str(g(op, y, g.weight(6, 8, 1, 2), offsets, pads=[0, 0, 0, 1], offset_group=2))
+
+
+def deformed_groups(g: Graph, y: str, op: str) -> str:
+    return str(g(op, y, g.weight(8, 1, 1, 2), g.conv(y, 4, name="offsets"), pads=[0, 0, 0, 1], group=8))
+
+
+def deformed_groups_in_two_ways(g: Graph, y: str, op: str) -> str:
+    return str(g(op, y, g.weight(6, 4, 1, 2), g.conv(y, 8), pads=[0, 0, 0, 1], group=2, offset_group=2))
+
+
 ROWS = [
+    *rows("DeformConv", (19, 22), deformed, sizes=(8, 6), axes=frozenset({(1, 0), (1, 1), (3, 0)})),
+    *rows("DeformConv", (19, 22), deformed_in_two_ways, sizes=(4, 6), axes=frozenset({(1, 0), (1, 1)})),
+    *rows("DeformConv", (19, 22), deformed_groups, sizes=(8,), axes=frozenset({(1, 0)})),
+    *rows(
+        "DeformConv",
+        (19, 22),
+        deformed_groups_in_two_ways,
+        sizes=(3,),
+        axes=frozenset({(1, 0)}),
+        reason=FreezeReason.LAYOUT,
+    ),
     *rows("Conv", VERSIONS, dense, sizes=(8, 6)),
     *rows("ConvTranspose", VERSIONS, transposed, sizes=(8, 6), axes=frozenset({(1, 0), (1, 1), (2, 0)})),
 ]

@@ -40,6 +40,10 @@ def cast(g: Graph, y: str, op: str) -> str:
     return str(g(op, g(op, y, to=TensorProto.DOUBLE), to=FLOAT))
 
 
+def bit_cast(g: Graph, y: str, op: str) -> str:
+    return str(g(op, g(op, y, to=INT32), to=FLOAT))
+
+
 def clip(g: Graph, y: str, op: str) -> str:
     return str(g(op, y, min=-0.5, max=0.5))
 
@@ -65,6 +69,7 @@ UNARY = [
     *rows("Not", ALL, not_),
     *rows("BitwiseNot", ALL, bitwise_not),
     *rows("Cast", ALL, cast),
+    *rows("BitCast", (26,), bit_cast),
     *rows("Clip", ALL, clip),
     *rows("Dropout", ALL, dropout),
 ]
@@ -108,6 +113,14 @@ def where(g: Graph, y: str, op: str) -> str:
     return str(g(op, g("Greater", y, g.weight(8, 1, 1)), y, g.weight(1, 8, 1, 1)))
 
 
+def type_of_another(g: Graph, y: str, op: str) -> str:
+    return str(g(op, y, g.conv(y, 3)))
+
+
+def drawn(g: Graph, y: str, op: str) -> str:
+    return str(g(op, g("Sigmoid", y)))
+
+
 LATER = tuple(range(7, 26))
 OPERAND = frozenset({(1, 0)})
 BROADCAST = [
@@ -121,6 +134,8 @@ BROADCAST = [
     *rows("BitShift BitwiseAnd BitwiseOr BitwiseXor Mod", LATER, on_integers, axes=OPERAND),
     *rows("Where", LATER, where, axes=frozenset({(2, 1)})),
     *rows("PRelu", LATER, with_constant, axes=OPERAND),
+    *rows("CastLike", LATER, type_of_another, sizes=(8, 3)),
+    *rows("Bernoulli RandomNormalLike RandomUniformLike", (1, 15, 22), drawn, inexact=True),
 ]
 ROWS = UNARY + BROADCAST
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import rows as table
 from builders import Graph
@@ -26,24 +25,6 @@ def split_equal(g: Graph, y: str, op: str) -> str:
     form = {"num_outputs": 2} if g.opset >= 18 else {}
     first, second = g(op, y, axis=-3, outputs=2, **form)
     return str(g("Add", first, second))
-
-
-def sequence(g: Graph, y: str, op: str) -> str:
-    parts = g("SplitToSequence", y, g.ints(4, 4), axis=1)
-    picked = [g("SequenceAt", parts, g.constant(np.array(place, np.int64))) for place in (1, -2)]
-    g.shapes |= dict.fromkeys(picked, (1, 4, 4, 4))
-    g.dtypes |= dict.fromkeys(picked, 1)
-    return str(g("Concat", *picked, axis=1))
-
-
-def sequence_of_pairs(g: Graph, y: str, op: str) -> str:
-    parts = g("SplitToSequence", y, g.constant(np.array(2, np.int64)), axis=1)
-    return str(g("SequenceAt", parts, g.constant(np.array(1, np.int64)), shape=(1, 2, 4, 4)))
-
-
-def constructed(g: Graph, y: str, op: str) -> str:
-    both = g("SequenceConstruct", y, g.conv(y, 8))
-    return str(g("SequenceAt", both, g.constant(np.array(1, np.int64)), shape=(1, 8, 4, 4)))
 
 
 def pad_space(g: Graph, y: str, op: str) -> str:
@@ -70,9 +51,6 @@ ROWS = [
     *rows("Concat", ALL, concat, sizes=(8, 4)),
     *rows("Split", ALL, split_listed, sizes=(2, 6)),
     *rows("Split", ALL, split_equal, sizes=(4,)),
-    *rows("SplitToSequence SequenceAt", (11, 24), sequence, sizes=(4, 4)),
-    *rows("SplitToSequence", (11, 24), sequence_of_pairs, sizes=(6, 2)),
-    *rows("SequenceConstruct", ALL, constructed, sizes=(8, 8)),
     *rows("Pad", ALL, pad_space),
     *rows("Pad", ALL, pad_channels),
     *rows("Pad", tuple(range(18, 26)), pad_named_axes),

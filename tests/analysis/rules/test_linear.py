@@ -9,6 +9,8 @@ import rows as table
 from builders import Graph
 from rows import Row, rows
 
+from srr_onnx.analysis.labels import FreezeReason
+
 
 def row_of(g: Graph, y: str) -> str:
     return str(g("Flatten", g("GlobalAveragePool", y)))
@@ -36,7 +38,47 @@ def matmul_left(g: Graph, y: str, op: str) -> str:
     return str(g("Reshape", g(op, g.weight(6, 8), columns), shape=[1, 6, 4, 4]))
 
 
+def einsum(g: Graph, y: str, op: str) -> str:
+    return str(g(op, y, g.weight(8, 6), equation="nchw, ck -> nkhw"))
+
+
+def einsum_implicit(g: Graph, y: str, op: str) -> str:
+    """Without an arrow, what stands once makes the result, in alphabetical order: (a, c, d, k), b is summed over."""
+    return str(g("Transpose", g(op, y, g.weight(8, 6), equation="abcd,bk"), perm=[0, 3, 1, 2]))
+
+
+def einsum_of_the_rest(g: Graph, y: str, op: str) -> str:
+    """The ellipsis stands for rows and columns; the second operand is the same for all rows."""
+    return str(g(op, y, g.weight(6, 8, 1, 4), equation="nc...,kc...->nk..."))
+
+
+def einsum_scale(g: Graph, y: str, op: str) -> str:
+    return str(g(op, y, g.weight(8, scale=1.0), equation="...chw,c->...chw"))
+
+
+def einsum_attention(g: Graph, y: str, op: str) -> str:
+    scores = g("Einsum", g.conv(y, 6, name="q"), g.conv(y, 6, name="k"), equation="bchw,bcij->bhwij")
+    return str(g(op, scores, g.conv(y, 6, name="v"), equation="bhwij,bcij->bchw"))
+
+
+def einsum_of_three(g: Graph, y: str, op: str) -> str:
+    """The letter k stands in the last two operands only."""
+    return str(g(op, y, g.conv(y, 5, name="left"), g.weight(6, 5), equation="nchw,nkhw,mk->nmhw"))
+
+
+def einsum_diagonal(g: Graph, y: str, op: str) -> str:
+    table = g("Reshape", y, shape=[1, 8, 2, 8])
+    return str(g(op, table, g.weight(4, scale=1.0), equation="ncac,w->ncaw"))
+
+
 ROWS = [
+    *rows("Einsum", (12,), einsum, sizes=(8, 6), axes=frozenset({(1, 0), (1, 1)})),
+    *rows("Einsum", (12,), einsum_implicit, sizes=(8, 6), axes=frozenset({(1, 0), (1, 1)})),
+    *rows("Einsum", (12,), einsum_of_the_rest, sizes=(8, 6), axes=frozenset({(1, 0), (1, 1)})),
+    *rows("Einsum", (12,), einsum_scale, axes=frozenset({(1, 0)})),
+    *rows("Einsum", (12,), einsum_attention, sizes=(8, 6, 6)),
+    *rows("Einsum", (12,), einsum_of_three, sizes=(8, 5, 6), axes=frozenset({(2, 0), (2, 1)})),
+    *rows("Einsum", (12,), einsum_diagonal, sizes=(), reason=FreezeReason.MIXES_CHANNELS),
     *rows("Gemm", (7, 9, 11, 13), gemm, sizes=(8, 6), axes=frozenset({(1, 0), (1, 1), (2, 0)})),
     *rows("Gemm", (7, 9, 11, 13), gemm_turned, sizes=(8, 6), axes=frozenset({(1, 0), (1, 1), (2, 1)})),
     *rows("MatMul", (1, 9, 13), matmul, sizes=(8, 6), axes=frozenset({(1, 0), (1, 1)})),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import rows as table
@@ -123,3 +125,46 @@ def test_computed_positions_keep_the_channels(op_type: str) -> None:
     assert [(f.cause.reason, f.cause.node) for f in groups.frozen if f.filters == "first"] == [
         (FreezeReason.COMPUTED_OPERAND, "pick")
     ]
+
+
+def read_behind_the_count(g: Graph, y: str, count: str) -> str:
+    return str(g("Gather", y, count, axis=2))
+
+
+def cut_at_the_count(g: Graph, y: str, count: str) -> str:
+    return str(g("Slice", y, g.ints(0), count, g.ints(2), shape=(1, 5, 8, 9)))
+
+
+def repeat_by_the_count(g: Graph, y: str, count: str) -> str:
+    return str(g("Tile", y, g("Concat", g.ints(1, 1, 1), count, axis=0), shape=(1, 5, 9, 72)))
+
+
+def pad_by_the_count(g: Graph, y: str, count: str) -> str:
+    return str(g("Pad", y, g("Concat", g.ints(0, 0, 0), count, g.ints(0, 0, 0, 0), axis=0), shape=(1, 5, 9, 17)))
+
+
+def split_at_the_count(g: Graph, y: str, count: str) -> str:
+    return str(g("Split", y, g("Concat", count, g.ints(1), axis=0), axis=2, outputs=2)[0])
+
+
+@pytest.mark.parametrize(
+    "body", [read_behind_the_count, cut_at_the_count, repeat_by_the_count, pad_by_the_count, split_at_the_count]
+)
+def test_a_number_of_channels_that_says_where_to_cut_another_value_stays(
+    body: Callable[[Graph, str, str], str],
+) -> None:
+    """The masked original cuts where it did before."""
+    g = Graph(13)
+    y, other = g.conv(g.input("x", (1, 3, 4, 4)), 8), g.conv(g.input("other", (1, 3, 9, 9)), 5)
+    cut = body(g, other, g("Gather", g("Shape", y), g.ints(1)))
+    g.shapes.setdefault(cut, (1, 5, 8, 9))
+    g.dtypes[cut] = 1
+    g.output(g.conv(cut, 2))
+    g.output(g.conv(y, 2))
+    model = table.load_model(g.model())
+    groups = table.find_groups(model)
+    assert tuple(group.size for group in groups) == (8, 5)
+    is_kept = table.halve(groups)
+    pruned = table.onnx.load(str(table.save_model(table.prune_units(model, groups, is_kept), "pruned.onnx")))
+    kept = table.kept_positions(groups, is_kept)
+    assert table.oracle.pruned_equals_masked(g.model(), pruned, kept, model.shapes) < table.oracle.TOLERANCE
