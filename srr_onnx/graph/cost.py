@@ -24,7 +24,7 @@ class Cost:
 
     Attributes:
         macs: Multiply-accumulates of one run at the given input shapes.
-        params: Elements of all stored floating-point constants.
+        params: Elements of all stored floating-point constants, and of quantized ones.
         size_bytes: Bytes of the same.
     """
 
@@ -106,6 +106,11 @@ def is_float(array: np.ndarray[Any, Any]) -> bool:
     return array.dtype.kind == "f" or "float" in array.dtype.name
 
 
+def is_parameter(model: Model, name: str) -> bool:
+    """Whether a constant counts as parameters: floating-point numbers, and integers that stand for such."""
+    return name in model.constants and (is_float(model.constants[name]) or name in model.quantized)
+
+
 def _all(is_output: bool, slot: int, axes: range) -> tuple[Factor, ...]:
     return tuple(Factor(is_output, slot, axis) for axis in axes)
 
@@ -135,8 +140,7 @@ def count_cost(model: Model) -> Cost:
     Returns:
         MACs, and elements and bytes of its stored floating-point constants.
     """
-    stored = [model.constants[name] for name in model.stored if name in model.constants]
-    stored = [array for array in stored if is_float(array)]
+    stored = [model.constants[name] for name in model.stored if is_parameter(model, name)]
     return Cost(
         macs=sum(count_macs(node, model.shapes) for node in model.nodes if not is_constant_node(model, node)),
         params=sum(array.size for array in stored),
@@ -155,7 +159,7 @@ def count_layers(model: Model) -> list[LayerCost]:
         `count_cost`, but for constants that no node reads.
     """
     sizes = {name: model.constants[name].size for name in model.stored if name in model.constants}
-    origins = {name: {name} for name in sizes if is_float(model.constants[name])}
+    origins = {name: {name} for name in sizes if is_parameter(model, name)}
     layers, counted = [], set[str]()
     for node in model.nodes:
         read = set[str]().union(*(origins.get(name, ()) for name in (*node.inputs, *node.captured)))

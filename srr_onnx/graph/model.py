@@ -133,6 +133,16 @@ class Model:
         """The node that makes each value."""
         return MappingProxyType({name: node for node in self.nodes for name in node.outputs if name})
 
+    @cached_property
+    def dequantizers(self) -> Mapping[int, Node]:
+        """The DequantizeLinear nodes, by index."""
+        return MappingProxyType({n.index: n for n in self.nodes if n.op_type == "DequantizeLinear" and not n.domain})
+
+    @cached_property
+    def quantized(self) -> frozenset[str]:
+        """Stored constants that stand for other numbers: a DequantizeLinear reads them."""
+        return frozenset(node.inputs[0] for node in self.dequantizers.values()) & frozenset(self.stored)
+
     def rank(self, value: str) -> int | None:
         """Number of axes of a value, None where unknown."""
         shape = self.shapes.get(value)

@@ -13,6 +13,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from srr_onnx.graph.model import Model
+from srr_onnx.graph.quantization import unrounded_pairs, without_rounding
 from srr_onnx.graph.save import point_outside
 from srr_onnx.graph.tensors import attach_payload
 
@@ -24,7 +25,12 @@ _TYPE_ATTRIBUTES = {"Cast": "to", "EyeLike": "dtype", "RandomNormal": "dtype", "
 
 
 def to_runtime_proto(
-    model: Model, outputs: Sequence[str], masks: Mapping[tuple[int, int], Array], *, as_float32: bool = False
+    model: Model,
+    outputs: Sequence[str],
+    masks: Mapping[tuple[int, int], Array],
+    *,
+    as_float32: bool = False,
+    is_rounded: bool = True,
 ) -> tuple[onnx.ModelProto, dict[str, Array]]:
     """Make the protobuf that a runtime loads, with large payloads apart.
 
@@ -33,6 +39,7 @@ def to_runtime_proto(
         outputs: Inner values to be returned beside the graph outputs.
         masks: Arrays to multiply a node's inputs with, by `(node index, slot)`.
         as_float32: Whether to compute in float32 what the file computes in double, float16 or bfloat16.
+        is_rounded: False to leave out the rounding of activations that are quantized and dequantized at once.
 
     Returns:
         The protobuf, and the content of its external initializers by name.
@@ -42,7 +49,12 @@ def to_runtime_proto(
     graph = proto.graph
     del graph.value_info[:]
     ordered: list[onnx.NodeProto] = []
+    pairs = {} if is_rounded else unrounded_pairs(model, frozenset((*model.outputs, *outputs)))
     for node in model.nodes:
+        if node.index in pairs:
+            quantize, dequantize = pairs[node.index]
+            ordered += [] if dequantize is None else without_rounding(model, graph, quantize, dequantize)
+            continue
         message = graph.node[node.index]
         for slot, name in enumerate(node.inputs):
             mask = masks.get((node.index, slot))

@@ -14,6 +14,7 @@ from srr_onnx.analysis.labels import Freeze, FreezeReason
 from srr_onnx.errors import PlanError, UnknownNameError, UnsupportedError
 from srr_onnx.graph.cost import mac_factors
 from srr_onnx.graph.model import Model
+from srr_onnx.graph.quantization import INTEGER_OPERATORS
 from srr_onnx.planning.allocation import allocate, allocate_ratio, allocations, reach
 from srr_onnx.planning.budget import NAMES, QUANTITIES, Budget
 from srr_onnx.planning.costs import CostModel
@@ -178,6 +179,12 @@ def check_prunable(model: Model, groups: Groups, causes: Sequence[Freeze | None]
     """
     if any(cause is None and group.size > 1 for group, cause in zip(groups, causes, strict=True)):
         return
+    integers = sorted({node.op_type for node in model.nodes} & INTEGER_OPERATORS)
+    if integers and all(cause is None for cause in causes):
+        raise UnsupportedError(
+            f"this model computes with quantized integers ({', '.join(integers)}), whose channels cannot be pruned: "
+            "prune the floating-point model before you quantize it, or quantize it in the QDQ format"
+        )
     if not any(mac_factors(node, model.shapes) for node in model.nodes):
         operators = ", ".join(sorted({node.op_type for node in model.nodes})[:6])
         raise UnsupportedError(

@@ -12,8 +12,8 @@ from srr_onnx.analysis import rules as _rules  # noqa: F401 - fills the registry
 from srr_onnx.analysis.rule import rules
 
 FAMILIES = [
-    "convolution", "elementwise", "joining", "linear", "normalization", "picking", "recurrent", "reduction",
-    "reshaping", "spatial",
+    "convolution", "elementwise", "joining", "linear", "normalization", "picking", "quantization", "recurrent",
+    "reduction", "reshaping", "spatial",
 ]  # fmt: skip
 
 
