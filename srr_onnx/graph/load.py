@@ -6,6 +6,7 @@ ONNX model ends as one `ModelError`.
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import os
@@ -23,6 +24,7 @@ from srr_onnx.graph.folding import fold_constants, fold_with_reference
 from srr_onnx.graph.model import Model, Node, Shape
 from srr_onnx.graph.nodes import check_names, make_nodes, sort_nodes
 from srr_onnx.graph.shapes import infer_node, infer_shapes, resolve_inputs
+from srr_onnx.graph.sizes import guess_inputs, is_followed, open_pictures
 from srr_onnx.graph.tensors import check_subgraphs, detach_payload, is_large, read_tensor, stored_tensors
 from srr_onnx.graph.wire import read_model
 
@@ -46,7 +48,7 @@ def load_model(
     Args:
         source: Path, serialized bytes, or a protobuf (which is not changed).
         input_shapes: Shape per graph input; needed for inputs with dynamic axes other than the batch
-            (a dynamic first axis is taken as 1).
+            (a dynamic first axis is taken as 1) and the height and width of pictures (a usual size is taken).
 
     Returns:
         The loaded model; its shapes hold for the given input shapes.
@@ -77,8 +79,19 @@ def load_model(
     slim = onnx.ModelProto()
     slim.CopyFrom(proto)
     del proto
-    inputs = resolve_inputs(slim.graph, input_shapes or {})
-    return assemble_model(slim, stored, frozenset(detached), inputs, path, find_sha256, size)
+
+    def assemble(inputs: Mapping[str, Shape]) -> Model:
+        return assemble_model(slim, stored, frozenset(detached), inputs, path, find_sha256, size)
+
+    given = input_shapes or {}
+    guesses = guess_inputs(slim, given)
+    for inputs in guesses:
+        model = assemble(inputs)
+        if is_followed(model):
+            elsewhere = next(guesses, {})
+            guessed = frozenset(name for name, _ in open_pictures(slim.graph) if name not in given)
+            return dataclasses.replace(model, guessed=guessed, elsewhere=MappingProxyType(elsewhere))
+    return assemble(resolve_inputs(slim.graph, given))
 
 
 def assemble_model(

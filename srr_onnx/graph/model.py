@@ -72,6 +72,8 @@ class Model:
         source: Where it was read from, if from a file.
         find_sha256: See `sha256`.
         size_bytes: Size on disk including external data.
+        guessed: Inputs whose height and width the file leaves open and nobody gave: the loader chose a size.
+        elsewhere: Shape of every input at another size that the graph takes, where a size was chosen.
     """
 
     proto: onnx.ModelProto
@@ -86,6 +88,8 @@ class Model:
     source: Path | None
     find_sha256: Callable[[], str]
     size_bytes: int
+    guessed: frozenset[str] = frozenset()
+    elsewhere: Mapping[str, Shape] = dataclasses.field(default_factory=dict)
 
     @cached_property
     def sha256(self) -> str:
