@@ -23,7 +23,7 @@ from srr_onnx.errors import ModelError
 from srr_onnx.graph.folding import fold_constants, fold_with_reference
 from srr_onnx.graph.model import Model, Node, Shape
 from srr_onnx.graph.nodes import check_names, make_nodes, sort_nodes
-from srr_onnx.graph.shapes import infer_node, infer_shapes, resolve_inputs
+from srr_onnx.graph.shapes import TOO_DEEP, infer_node, infer_shapes, is_too_deep, resolve_inputs
 from srr_onnx.graph.sizes import guess_inputs, is_followed, open_pictures
 from srr_onnx.graph.tensors import check_subgraphs, detach_payload, is_large, read_tensor, stored_tensors
 from srr_onnx.graph.wire import read_model
@@ -176,7 +176,9 @@ def _read(
             file.seek(0)
             _check_kind(file, size, where)
             proto, payload, find_sha256 = read_model(file, size)
-        except DecodeError:
+        except DecodeError as error:
+            if is_too_deep(error):
+                raise ModelError(f"{where} cannot be read: {TOO_DEEP}") from None
             raise ModelError(f"{where} is not an ONNX model, or is truncated: it cannot be decoded") from None
         except OSError as error:
             raise ModelError(f"{where} cannot be read: {error.strerror}") from error
