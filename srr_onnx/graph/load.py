@@ -17,6 +17,7 @@ from typing import IO, Any
 
 import numpy as np
 import onnx
+import onnx.inliner
 from google.protobuf.message import DecodeError
 
 from srr_onnx.errors import ModelError
@@ -59,6 +60,7 @@ def load_model(
     """
     path = None if isinstance(source, (bytes, onnx.ModelProto)) else Path(source)
     proto, payload, find_sha256, size = _read(source, path)
+    proto = _inline_functions(proto)
     folder = None if path is None else path.resolve().parent
     check_subgraphs(proto.graph)
     stored: dict[str, np.ndarray[Any, Any]] = {}
@@ -187,6 +189,19 @@ def _read(
     if not proto.graph.output:
         raise ModelError(f"{where} has no graph outputs: the file is damaged")
     return proto, payload, find_sha256, size
+
+
+def _inline_functions(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Put the bodies of model-local functions in the place of their calls; initializers and other nodes stay.
+
+    A function that cannot be inlined stays a call, and what reaches it is frozen.
+    """
+    if not proto.functions:
+        return proto
+    try:
+        return onnx.inliner.inline_local_functions(proto)
+    except Exception:  # the C++ library raises several kinds
+        return proto
 
 
 def _open(source: str | os.PathLike[str] | bytes | onnx.ModelProto) -> IO[bytes]:
