@@ -19,6 +19,7 @@ import numpy as np
 import onnx
 import onnx.inliner
 from google.protobuf.message import DecodeError
+from onnx import helper
 
 from srr_onnx.errors import ModelError
 from srr_onnx.graph.folding import fold_constants, fold_with_reference
@@ -130,6 +131,9 @@ def assemble_model(
     shapes = {**expected, **inferred}
     for name, array in stored.items():
         shapes[name], dtypes[name] = array.shape, array.dtype
+    for sparse in proto.graph.sparse_initializer:  # not a constant to be sliced, but its readers have shapes
+        shapes[sparse.values.name] = tuple(sparse.dims)
+        dtypes[sparse.values.name] = np.dtype(helper.tensor_dtype_to_np_dtype(sparse.values.data_type))
 
     sequences: dict[str, onnx.TypeProto] = {}
 

@@ -5,6 +5,7 @@ Never written to a file: the proof and the measurements run it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -50,7 +51,10 @@ def to_runtime_proto(
     del graph.value_info[:]
     ordered: list[onnx.NodeProto] = []
     pairs = {} if is_rounded else unrounded_pairs(model, frozenset((*model.outputs, *outputs)))
+    names = Counter(node.name for node in model.nodes)
     for node in model.nodes:
+        if names[node.name] > 1:
+            graph.node[node.index].ClearField("name")  # onnxruntime wants them to differ
         if node.index in pairs:
             quantize, dequantize = pairs[node.index]
             ordered += [] if dequantize is None else without_rounding(model, graph, quantize, dequantize)

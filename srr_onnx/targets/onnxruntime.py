@@ -60,10 +60,6 @@ class Session:
             names = list(external)
             self._kept = [ort.OrtValue.ortvalue_from_numpy(external[name]) for name in names]
             options.add_external_initializers(names, self._kept)
-            if is_exact:
-                # Named a second time like this, they are used where they lie, not copied into the session.
-                for name, value in zip(names, self._kept, strict=True):
-                    options.add_initializer(name, value)
         try:
             self._session = ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises several kinds without a common base
