@@ -25,6 +25,7 @@ docs: $(VENV)/.installed-dev
 # Twenty thousand generated models, for hours; the seeds differ from night to night.
 nightly: $(VENV)/.installed-test
 	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest -q -n $(JOBS) tests/properties
+	SRR_ONNX_LARGE=1 $(BIN)/python -m pytest -q -s tests/graph/test_external.py
 
 clean:
 	rm -rf $(VENV) pruned.onnx plan.json build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

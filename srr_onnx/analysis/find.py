@@ -43,6 +43,7 @@ def find_groups(model: Model) -> Groups:
             follow_extents(op, state)
         elif not all(name in model.constants for name in node.outputs if name):
             _follow(op)
+            _note_origins(op, state)
             _pin_measured(op, state)
     for name in model.outputs:
         for axes in [state.values.get(name, []), *state.sequences.get(name, [])]:
@@ -89,6 +90,18 @@ def _freeze_inputs(op: Op, cause: Freeze) -> None:
             op.labels.freeze(axis, cause)
     for name in node.outputs:
         op._state.values.pop(name, None)
+
+
+def _note_origins(op: Op, state: State) -> None:
+    """Remember what a value is made of that follows from constants alone but is not folded: a quantized weight."""
+    node, constants = op.node, op.model.constants
+    read = [(slot, name) for slot, name in enumerate(node.inputs) if name]
+    if not read or node.captured or not all(name in constants or name in state.origins for _, name in read):
+        return
+    uses = [use for slot, name in read for use in state.origins.get(name, [Use(node.index, slot)]) if use in state.uses]
+    for name in node.outputs:
+        if name in state.values:
+            state.origins[name] = uses
 
 
 def _pin_measured(op: Op, state: State) -> None:
@@ -207,13 +220,14 @@ def _describe(
             group_members[group].append(Member(name, use, axis, role, positions))
     groups = []
     for index, classes in enumerate(members):
-        nodes = dict.fromkeys(by_index[m.use.node].label for m in group_members[index] if m.role is Role.FILTER)
+        owners = [(m, state.owners(m.use, m.axis, by_index[m.use.node])) for m in group_members[index]]
+        nodes = dict.fromkeys(node.label for m, found in owners if m.role is Role.FILTER for node in found)
         groups.append(
             PruningGroup(
                 id=f"g{index}",
                 name=_shorten(list(nodes)),
                 nodes=tuple(nodes),
-                touched=tuple(dict.fromkeys(by_index[m.use.node].label for m in group_members[index])),
+                touched=tuple(dict.fromkeys(n.label for m, found in owners for n in (by_index[m.use.node], *found))),
                 first_unit=int(ends[index]) - len(classes),
                 size=len(classes),
                 inexact_at=next((inexact[root] for root in classes.tolist() if root in inexact), None),
@@ -238,5 +252,6 @@ def _explain_frozen(
         for root in distinct(roots[state.uses[use][axis]]).tolist():
             if root in frozen:
                 causes[frozen[root]] = causes.get(frozen[root], 0) + 1
-        for cause, count in causes.items():
-            yield FrozenChannels(cause, by_index[use.node].label, count)
+        for owner in state.owners(use, axis, by_index[use.node]):
+            for cause, count in causes.items():
+                yield FrozenChannels(cause, owner.label, count)

@@ -169,9 +169,19 @@ class Op:
         return self._state.sequences[name]
 
     def role(self, slot: int, axis: int, role: Role) -> None:
-        """Say what an axis of a constant operand is to its units; computed operands have no role."""
+        """Say what an axis of a constant operand is to its units.
+
+        Of an operand that is dequantized from constants it is said of those; other computed operands have no role.
+        """
+        name = self.node.input(slot)
         if self.is_constant(slot):
             self._state.roles[Use(self.node.index, slot), axis] = role
+        elif name in self._state.origins:
+            labels = self._state.values[name][axis]
+            for use in self._state.origins[name]:
+                for place, own in enumerate(self._state.uses[use]):
+                    if labels is not None and np.array_equal(own, labels):
+                        self._state.tell(use, place, role, self.node)
 
     def freeze(self, labels: Labels | Iterable[Labels | None] | None, reason: FreezeReason, detail: str = "") -> None:
         """Keep channels, with this node as the cause."""
@@ -224,6 +234,8 @@ class State:
         self.sequences: dict[str, list[Axes]] = {}
         self.uses: dict[Use, list[Labels]] = {}
         self.roles: dict[tuple[Use, int], Role] = {}
+        self.origins: dict[str, list[Use]] = {}  # the constants that a value is dequantized from
+        self.speakers: dict[tuple[Use, int], list[Node]] = {}  # the nodes behind that gave those their role
         self.extents: dict[str, Extents] = {}
         self.pins: list[Use] = []
 
@@ -232,6 +244,16 @@ class State:
         if use not in self.uses:
             self.uses[use] = [labels.fresh(size) for size in shape]
         return list(self.uses[use])
+
+    def tell(self, use: Use, axis: int, role: Role, speaker: Node) -> None:
+        """Set the role of a constant that a node reads in dequantized form; of several readers' roles filters win."""
+        if role is Role.FILTER or (use, axis) not in self.roles:
+            self.roles[use, axis] = role
+        self.speakers.setdefault((use, axis), []).append(speaker)
+
+    def owners(self, use: Use, axis: int, reader: Node) -> list[Node]:
+        """The nodes that an axis of a constant belongs to, for people: its reader, or those behind DequantizeLinear."""
+        return self.speakers.get((use, axis), [reader])
 
 
 class Change(Protocol):

@@ -13,6 +13,7 @@ from srr_onnx.analysis.groups import Groups
 from srr_onnx.analysis.labels import FreezeReason
 from srr_onnx.cli import options
 from srr_onnx.cli.progress import show_progress
+from srr_onnx.cli.report import note_guess
 from srr_onnx.cli.tables import show_json, show_line, show_table
 from srr_onnx.cli.wording import percent, quantity, shape
 from srr_onnx.graph.cost import CONVENTION, count_cost, count_layers
@@ -42,6 +43,7 @@ def inspect(model: Path, inputs: Mapping[str, Sequence[int]], show_all: bool, ou
         show_json(facts)
     else:
         _show(str(model), facts, _TOP if not show_all else None)
+    note_guess(loaded)
 
 
 def collect_facts(model: Model, groups: Groups) -> Facts:

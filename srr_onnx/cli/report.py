@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from srr_onnx.analysis.labels import FreezeReason
-from srr_onnx.cli.tables import show_line, show_table
+from srr_onnx.cli.tables import note, show_line, show_table
 from srr_onnx.cli.wording import percent, quantity, removed, shape
 from srr_onnx.graph.cost import CONVENTION
 from srr_onnx.graph.model import Model
@@ -72,6 +72,13 @@ def describe_overshoot(facts: Facts) -> str:
     )
 
 
+def note_guess(model: Model) -> None:
+    """Say on stderr which sizes were chosen for open axes, if any were."""
+    chosen = ", ".join(f"{name} {shape(sizes)}" for name, sizes in model.inputs.items() if name in model.guessed)
+    if chosen:
+        note(f"note: the file leaves height and width open, taken as {chosen} (--input chooses others); they stay open")
+
+
 def show_facts(facts: Facts) -> None:
     """Print the table."""
     before, after, size = facts["cost"]["before"], facts["cost"]["after"], facts["file_bytes"]
@@ -135,4 +142,6 @@ def proof_text(facts: Facts) -> str:
     return (
         f"pruned = masked original in onnxruntime: relative error {proof['relative_error']:.1e} "
         f"(allowed {proof['tolerance']:.0e}), {proof['masks']} masks"
+        + "".join(f"; once more at {name} {shape(sizes)}" for name, sizes in proof["elsewhere"].items())
+        + ("" if proof["is_rounded"] else "; the rounding of quantized activations was left out of both")
     )

@@ -13,6 +13,7 @@ from srr_onnx.analysis.find import find_groups
 from srr_onnx.analysis.groups import Groups
 from srr_onnx.cli import options
 from srr_onnx.cli.progress import show_progress
+from srr_onnx.cli.report import note_guess
 from srr_onnx.cli.tables import show_json, show_line, show_table
 from srr_onnx.graph.load import load_model
 from srr_onnx.planning.make import check_prunable, find_free
@@ -48,6 +49,7 @@ def score(
         _show_redundancy(facts)
     else:
         _show_range(facts)
+    note_guess(loaded)
 
 
 def collect_facts(groups: Groups, scores: Scores) -> Facts:

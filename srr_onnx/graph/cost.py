@@ -12,9 +12,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import onnx
 
 from srr_onnx.graph.model import Model, Node, Shape
 
+_COUNTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 CONVENTION = "MACs of Conv, ConvTranspose, Gemm and MatMul, without bias"
 
 
@@ -24,7 +26,7 @@ class Cost:
 
     Attributes:
         macs: Multiply-accumulates of one run at the given input shapes.
-        params: Elements of all stored floating-point constants.
+        params: Elements of all stored floating-point constants, and of quantized ones.
         size_bytes: Bytes of the same.
     """
 
@@ -83,7 +85,7 @@ def mac_factors(node: Node, shapes: Mapping[str, Shape]) -> tuple[Factor, ...]:
     Source:
         ONNX operators Conv, ConvTranspose, Gemm, MatMul: multiply-adds of the defining sums.
     """
-    if node.domain or node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
+    if node.domain or node.op_type not in _COUNTED:
         return ()
     a, b, y = (shapes.get(name) for name in (node.inputs[0], node.input(1), node.outputs[0]))
     if a is None or b is None or y is None:
@@ -104,6 +106,29 @@ def is_constant_node(model: Model, node: Node) -> bool:
 def is_float(array: np.ndarray[Any, Any]) -> bool:
     """Whether an array holds floating-point numbers (bfloat16 and float8 among them): these count as parameters."""
     return array.dtype.kind == "f" or "float" in array.dtype.name
+
+
+def is_parameter(model: Model, name: str) -> bool:
+    """Whether a constant counts as parameters: floating-point numbers, and integers that stand for such."""
+    return name in model.constants and (is_float(model.constants[name]) or name in model.quantized)
+
+
+def subgraph_products(graph: onnx.GraphProto) -> dict[int, int]:
+    """Count the nodes inside subgraphs that would cost multiply-accumulates.
+
+    Args:
+        graph: The main graph of a model, or a subgraph.
+
+    Returns:
+        Their number, of all depths, by index of the node that holds the subgraphs.
+    """
+    found = {}
+    for index, node in enumerate(graph.node):
+        inner = [g for a in node.attribute for g in ([a.g] if a.HasField("g") else a.graphs)]
+        if inner:
+            own = sum(part.op_type in _COUNTED and part.domain in ("", "ai.onnx") for g in inner for part in g.node)
+            found[index] = own + sum(sum(subgraph_products(g).values()) for g in inner)
+    return found
 
 
 def _all(is_output: bool, slot: int, axes: range) -> tuple[Factor, ...]:
@@ -135,8 +160,7 @@ def count_cost(model: Model) -> Cost:
     Returns:
         MACs, and elements and bytes of its stored floating-point constants.
     """
-    stored = [model.constants[name] for name in model.stored if name in model.constants]
-    stored = [array for array in stored if is_float(array)]
+    stored = [model.constants[name] for name in model.stored if is_parameter(model, name)]
     return Cost(
         macs=sum(count_macs(node, model.shapes) for node in model.nodes if not is_constant_node(model, node)),
         params=sum(array.size for array in stored),
@@ -155,7 +179,7 @@ def count_layers(model: Model) -> list[LayerCost]:
         `count_cost`, but for constants that no node reads.
     """
     sizes = {name: model.constants[name].size for name in model.stored if name in model.constants}
-    origins = {name: {name} for name in sizes if is_float(model.constants[name])}
+    origins = {name: {name} for name in sizes if is_parameter(model, name)}
     layers, counted = [], set[str]()
     for node in model.nodes:
         read = set[str]().union(*(origins.get(name, ()) for name in (*node.inputs, *node.captured)))

@@ -6,6 +6,7 @@ ONNX model ends as one `ModelError`.
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import os
@@ -16,13 +17,16 @@ from typing import IO, Any
 
 import numpy as np
 import onnx
+import onnx.inliner
 from google.protobuf.message import DecodeError
+from onnx import helper
 
 from srr_onnx.errors import ModelError
 from srr_onnx.graph.folding import fold_constants, fold_with_reference
 from srr_onnx.graph.model import Model, Node, Shape
 from srr_onnx.graph.nodes import check_names, make_nodes, sort_nodes
-from srr_onnx.graph.shapes import infer_node, infer_shapes, resolve_inputs
+from srr_onnx.graph.shapes import TOO_DEEP, infer_node, infer_shapes, is_too_deep, resolve_inputs
+from srr_onnx.graph.sizes import guess_inputs, is_followed, open_pictures
 from srr_onnx.graph.tensors import check_subgraphs, detach_payload, is_large, read_tensor, stored_tensors
 from srr_onnx.graph.wire import read_model
 
@@ -46,7 +50,7 @@ def load_model(
     Args:
         source: Path, serialized bytes, or a protobuf (which is not changed).
         input_shapes: Shape per graph input; needed for inputs with dynamic axes other than the batch
-            (a dynamic first axis is taken as 1).
+            (a dynamic first axis is taken as 1) and the height and width of pictures (a usual size is taken).
 
     Returns:
         The loaded model; its shapes hold for the given input shapes.
@@ -57,6 +61,7 @@ def load_model(
     """
     path = None if isinstance(source, (bytes, onnx.ModelProto)) else Path(source)
     proto, payload, find_sha256, size = _read(source, path)
+    proto = _inline_functions(proto)
     folder = None if path is None else path.resolve().parent
     check_subgraphs(proto.graph)
     stored: dict[str, np.ndarray[Any, Any]] = {}
@@ -77,8 +82,19 @@ def load_model(
     slim = onnx.ModelProto()
     slim.CopyFrom(proto)
     del proto
-    inputs = resolve_inputs(slim.graph, input_shapes or {})
-    return assemble_model(slim, stored, frozenset(detached), inputs, path, find_sha256, size)
+
+    def assemble(inputs: Mapping[str, Shape]) -> Model:
+        return assemble_model(slim, stored, frozenset(detached), inputs, path, find_sha256, size)
+
+    given = input_shapes or {}
+    guesses = guess_inputs(slim, given)
+    for inputs in guesses:
+        model = assemble(inputs)
+        if is_followed(model):
+            elsewhere = next(guesses, {})
+            guessed = frozenset(name for name, _ in open_pictures(slim.graph) if name not in given)
+            return dataclasses.replace(model, guessed=guessed, elsewhere=MappingProxyType(elsewhere))
+    return assemble(resolve_inputs(slim.graph, given))
 
 
 def assemble_model(
@@ -115,6 +131,9 @@ def assemble_model(
     shapes = {**expected, **inferred}
     for name, array in stored.items():
         shapes[name], dtypes[name] = array.shape, array.dtype
+    for sparse in proto.graph.sparse_initializer:  # not a constant to be sliced, but its readers have shapes
+        shapes[sparse.values.name] = tuple(sparse.dims)
+        dtypes[sparse.values.name] = np.dtype(helper.tensor_dtype_to_np_dtype(sparse.values.data_type))
 
     sequences: dict[str, onnx.TypeProto] = {}
 
@@ -163,7 +182,9 @@ def _read(
             file.seek(0)
             _check_kind(file, size, where)
             proto, payload, find_sha256 = read_model(file, size)
-        except DecodeError:
+        except DecodeError as error:
+            if is_too_deep(error):
+                raise ModelError(f"{where} cannot be read: {TOO_DEEP}") from None
             raise ModelError(f"{where} is not an ONNX model, or is truncated: it cannot be decoded") from None
         except OSError as error:
             raise ModelError(f"{where} cannot be read: {error.strerror}") from error
@@ -172,6 +193,19 @@ def _read(
     if not proto.graph.output:
         raise ModelError(f"{where} has no graph outputs: the file is damaged")
     return proto, payload, find_sha256, size
+
+
+def _inline_functions(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Put the bodies of model-local functions in the place of their calls; initializers and other nodes stay.
+
+    A function that cannot be inlined stays a call, and what reaches it is frozen.
+    """
+    if not proto.functions:
+        return proto
+    try:
+        return onnx.inliner.inline_local_functions(proto)
+    except Exception:  # the C++ library raises several kinds
+        return proto
 
 
 def _open(source: str | os.PathLike[str] | bytes | onnx.ModelProto) -> IO[bytes]:

@@ -72,6 +72,8 @@ class Model:
         source: Where it was read from, if from a file.
         find_sha256: See `sha256`.
         size_bytes: Size on disk including external data.
+        guessed: Inputs whose height and width the file leaves open and nobody gave: the loader chose a size.
+        elsewhere: Shape of every input at another size that the graph takes, where a size was chosen.
     """
 
     proto: onnx.ModelProto
@@ -86,6 +88,8 @@ class Model:
     source: Path | None
     find_sha256: Callable[[], str]
     size_bytes: int
+    guessed: frozenset[str] = frozenset()
+    elsewhere: Mapping[str, Shape] = dataclasses.field(default_factory=dict)
 
     @cached_property
     def sha256(self) -> str:
@@ -132,6 +136,16 @@ class Model:
     def producers(self) -> Mapping[str, Node]:
         """The node that makes each value."""
         return MappingProxyType({name: node for node in self.nodes for name in node.outputs if name})
+
+    @cached_property
+    def dequantizers(self) -> Mapping[int, Node]:
+        """The DequantizeLinear nodes, by index."""
+        return MappingProxyType({n.index: n for n in self.nodes if n.op_type == "DequantizeLinear" and not n.domain})
+
+    @cached_property
+    def quantized(self) -> frozenset[str]:
+        """Stored constants that stand for other numbers: a DequantizeLinear reads them."""
+        return frozenset(node.inputs[0] for node in self.dequantizers.values()) & frozenset(self.stored)
 
     def rank(self, value: str) -> int | None:
         """Number of axes of a value, None where unknown."""

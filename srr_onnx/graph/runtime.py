@@ -5,6 +5,7 @@ Never written to a file: the proof and the measurements run it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from srr_onnx.graph.model import Model
+from srr_onnx.graph.quantization import unrounded_pairs, without_rounding
 from srr_onnx.graph.save import point_outside
 from srr_onnx.graph.tensors import attach_payload
 
@@ -24,7 +26,12 @@ _TYPE_ATTRIBUTES = {"Cast": "to", "EyeLike": "dtype", "RandomNormal": "dtype", "
 
 
 def to_runtime_proto(
-    model: Model, outputs: Sequence[str], masks: Mapping[tuple[int, int], Array], *, as_float32: bool = False
+    model: Model,
+    outputs: Sequence[str],
+    masks: Mapping[tuple[int, int], Array],
+    *,
+    as_float32: bool = False,
+    is_rounded: bool = True,
 ) -> tuple[onnx.ModelProto, dict[str, Array]]:
     """Make the protobuf that a runtime loads, with large payloads apart.
 
@@ -33,6 +40,7 @@ def to_runtime_proto(
         outputs: Inner values to be returned beside the graph outputs.
         masks: Arrays to multiply a node's inputs with, by `(node index, slot)`.
         as_float32: Whether to compute in float32 what the file computes in double, float16 or bfloat16.
+        is_rounded: False to leave out the rounding of activations that are quantized and dequantized at once.
 
     Returns:
         The protobuf, and the content of its external initializers by name.
@@ -42,7 +50,15 @@ def to_runtime_proto(
     graph = proto.graph
     del graph.value_info[:]
     ordered: list[onnx.NodeProto] = []
+    pairs = {} if is_rounded else unrounded_pairs(model, frozenset((*model.outputs, *outputs)))
+    names = Counter(node.name for node in model.nodes)
     for node in model.nodes:
+        if names[node.name] > 1:
+            graph.node[node.index].ClearField("name")  # onnxruntime wants them to differ
+        if node.index in pairs:
+            quantize, dequantize = pairs[node.index]
+            ordered += [] if dequantize is None else without_rounding(model, graph, quantize, dequantize)
+            continue
         message = graph.node[node.index]
         for slot, name in enumerate(node.inputs):
             mask = masks.get((node.index, slot))

@@ -16,6 +16,13 @@ from onnx import helper, numpy_helper, shape_inference
 from srr_onnx.errors import ModelError, UnknownNameError
 from srr_onnx.graph.model import Shape
 
+TOO_DEEP = "its subgraphs (If, Loop, Scan) are nested deeper than protobuf can read, about thirty levels"
+
+
+def is_too_deep(error: Exception) -> bool:
+    """Whether a message could not be read because it is nested too deep, not because it is damaged."""
+    return "MaxDepth" in str(error)
+
 
 def resolve_inputs(graph: onnx.GraphProto, given: Mapping[str, Sequence[int]]) -> dict[str, Shape]:
     """Fix the shape of every graph input that has to be fed.
@@ -81,13 +88,14 @@ def _check_given(name: str, shape: Shape, dims: list[int | None], is_known: bool
 
 
 def infer_shapes(
-    proto: onnx.ModelProto, inputs: Mapping[str, Shape]
+    proto: onnx.ModelProto, inputs: Mapping[str, Shape], *, is_strict: bool = False
 ) -> tuple[dict[str, Shape], dict[str, np.dtype[Any]]]:
     """Infer the shape and element type of every value at the given input shapes.
 
     Args:
         proto: Model whose large payloads may be detached; not changed.
         inputs: Shape of every input that is fed.
+        is_strict: Whether a node whose shapes contradict each other is an error; else its outputs stay unknown.
 
     Returns:
         Shapes (only fully known ones) and element types, by value name.
@@ -109,9 +117,10 @@ def infer_shapes(
         if value.name not in stored:  # an initializer without shape would stop the inference of other nodes
             value.type.tensor_type.ClearField("shape")
     try:
-        inferred = shape_inference.infer_shapes(static, check_type=False, strict_mode=False, data_prop=True)
+        inferred = shape_inference.infer_shapes(static, check_type=False, strict_mode=is_strict, data_prop=True)
     except Exception as error:  # the C++ library raises several kinds
-        raise ModelError(f"the shapes of the graph cannot be inferred: {str(error).splitlines()[0]}") from error
+        reason = TOO_DEEP if is_too_deep(error) else str(error).splitlines()[0]
+        raise ModelError(f"the shapes of the graph cannot be inferred: {reason}") from error
     shapes: dict[str, Shape] = {}
     dtypes: dict[str, np.dtype[Any]] = {}
     for value in [*recorded.values(), *inferred.graph.input, *inferred.graph.value_info, *inferred.graph.output]:

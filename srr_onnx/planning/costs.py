@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from srr_onnx.analysis.groups import Groups, Units, Use
-from srr_onnx.graph.cost import Cost, count_cost, is_constant_node, is_float, mac_factors
+from srr_onnx.graph.cost import Cost, count_cost, is_constant_node, is_parameter, mac_factors
 from srr_onnx.graph.model import Model
 
 Widths = np.ndarray[Any, np.dtype[np.int64]]
@@ -145,7 +145,7 @@ class CostModel:
                 continue
             for slot, name in enumerate(node.inputs):
                 array = model.constants.get(name)
-                if array is None or not is_float(array):
+                if array is None or not is_parameter(model, name):
                     continue
                 units = [groups.uses.get((Use(node.index, slot), axis)) for axis in range(array.ndim)]
                 if name in model.stored or any(part is not None for part in units):

@@ -13,6 +13,7 @@ import numpy as np
 
 from srr_onnx.analysis.groups import PruningGroup, Role
 from srr_onnx.graph.model import Model
+from srr_onnx.graph.quantization import read_parameter
 
 Rows = np.ndarray[Any, Any]
 
@@ -71,7 +72,7 @@ class Slices:
     def _walk(self, roles: frozenset[Role]) -> Iterator[Slice]:
         seen = set()
         for member in self._group.members:
-            array = self._model.constants[member.initializer]
+            array = read_parameter(self._model, member.initializer, member.use.node, member.use.slot)
             key = (member.initializer, member.axis, member.positions.tobytes())
             if member.role not in roles or key in seen or array.dtype.kind not in "fV":
                 continue

@@ -28,6 +28,7 @@ class Session:
         is_exact: Whether to switch off optimizations that change rounding.
         masks: Arrays to multiply values with, by `(node index, slot)` of their reader.
         as_float32: Whether to compute in float32 what the file computes in another floating-point type.
+        is_rounded: False to leave out the rounding of quantized activations.
 
     Raises:
         ModelError: The runtime refuses the model; carries its reason.
@@ -41,8 +42,11 @@ class Session:
         is_exact: bool = False,
         masks: Mapping[tuple[int, int], Array] | None = None,
         as_float32: bool = False,
+        is_rounded: bool = True,
     ) -> None:
-        proto, external = to_runtime_proto(model, outputs or (), masks or {}, as_float32=as_float32)
+        proto, external = to_runtime_proto(
+            model, outputs or (), masks or {}, as_float32=as_float32, is_rounded=is_rounded
+        )
         options = ort.SessionOptions()
         options.log_severity_level = 4
         options.intra_op_num_threads = threads

@@ -290,9 +290,11 @@ def test_dynamic_axes_take_the_shape_that_is_given(run, tmp_path):
     x = g.conv(g.input("image", (1, 3, 8, 8), dynamic={0: "n", 2: "height", 3: "width"}), 16, 3)
     g.output(g.conv(g("Relu", x), 4, 3))
     onnx.save(g.model(), tmp_path / "any.onnx")
-    refused = run("inspect", "any.onnx")
-    assert refused.exit_code == 1
-    assert "--input image=1,3,224,224" in refused.stderr
+    for command in (("inspect",), ("score",), ("prune", "--flops", "0.3", "-o", "guess.onnx")):
+        guessed = run(command[0], "any.onnx", *command[1:])
+        assert guessed.exit_code == 0, guessed.stderr
+        assert "taken as image 1x3x224x224 (--input chooses others)" in guessed.stderr
+    assert "once more at image 1x3x256x256" in guessed.stdout
     for given in ("image=2,3,8,8", "2,3,8,8"):
         found = facts(run("inspect", "any.onnx", "--input", given, "--format", "json"))
         assert found["model"]["inputs"] == {"image": [2, 3, 8, 8]}

@@ -216,19 +216,6 @@ def test_a_value_computed_from_a_weight_that_a_subgraph_reads_stays_whole() -> N
     assert run_ort(after, feeds_for(after))["If_0"].shape == (3, 8, 3, 3)
 
 
-def test_model_local_functions_survive() -> None:
-    proto = a_graph().model()
-    proto.opset_import.append(helper.make_opsetid("local", 1))
-    function = helper.make_function(
-        "local", "Twice", ["a"], ["b"], [helper.make_node("Add", ["a", "a"], ["b"])], [helper.make_opsetid("", 13)]
-    )
-    proto.functions.append(function)
-    proto.graph.node.append(helper.make_node("Twice", ["last"], ["doubled"], domain="local"))
-    proto.graph.output[0].name = "doubled"
-    after = pruned(proto)
-    assert list(after.functions) == [function]
-
-
 def test_only_what_changed_differs() -> None:
     """Nodes that no channel touches keep every byte, attributes that no schema knows included."""
     g = a_graph()

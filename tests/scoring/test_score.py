@@ -20,7 +20,7 @@ def model():
     """Three Convs whose filters are the units of one group each."""
     rng = np.random.default_rng(0)
     weights = {name: rng.standard_normal((size, 4, 3, 3)).astype(np.float32) for name, size in SIZES.items()}
-    return SimpleNamespace(constants=weights)
+    return SimpleNamespace(constants=weights, dequantizers={})
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from srr_onnx.analysis.rule import rules
 
 ROOT = Path(__file__).parents[3]
 FAMILIES = [
-    "attention", "convolution", "elementwise", "joining", "linear", "normalization", "picking", "recurrent",
-    "reduction", "reshaping", "scattering", "sequences", "spatial",
+    "attention", "convolution", "elementwise", "joining", "linear", "normalization", "picking", "quantization",
+    "recurrent", "reduction", "reshaping", "scattering", "sequences", "spatial",
 ]  # fmt: skip
 
 
