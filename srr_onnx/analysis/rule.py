@@ -22,6 +22,10 @@ Axes = list[Labels | None]
 Positions = np.ndarray[Any, np.dtype[np.int64]]
 
 
+# Longer axes have no labels: they would take more memory than the network.
+_MOST_CHANNELS = 1 << 22
+
+
 class CannotFollow(Exception):  # noqa: N818 - a signal to the engine, never seen by a user
     """Raised by a rule that cannot say what the node does to channels: all its channels freeze."""
 
@@ -229,6 +233,8 @@ class State:
     def use(self, labels: ChannelLabels, use: Use, shape: Shape) -> Axes:
         """Labels of one use of a constant, made when first asked for."""
         if use not in self.uses:
+            if max(shape, default=0) > _MOST_CHANNELS:
+                raise CannotFollow(FreezeReason.LAYOUT, f"an axis of {max(shape)} channels")
             self.uses[use] = [labels.fresh(size) for size in shape]
         return list(self.uses[use])
 

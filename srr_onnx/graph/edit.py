@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,9 @@ import onnx_graphsurgeon as gs
 from onnx import TensorProto, helper
 from onnx_graphsurgeon.ir.tensor import LazyValues
 from onnx_graphsurgeon.logger.logger import G_LOGGER, LoggerSuppress
+from onnx_graphsurgeon.util.exception import OnnxGraphSurgeonException
 
+from srr_onnx.errors import ModelError, first_line
 from srr_onnx.graph.load import assemble_model
 from srr_onnx.graph.model import Model, Shape
 from srr_onnx.graph.tensors import attach_payload, detach_payload, is_large, stored_tensors
@@ -145,10 +147,14 @@ def apply_edits(model: Model, edits: Edits) -> Model:
     )
 
 
-def _quiet_graphsurgeon() -> contextlib.AbstractContextManager[object]:
+@contextlib.contextmanager
+def _quiet_graphsurgeon() -> Iterator[None]:
     """Keep graphsurgeon from printing: what it cannot represent is carried over."""
-    suppressed: contextlib.AbstractContextManager[object] = LoggerSuppress(G_LOGGER, G_LOGGER.CRITICAL)
-    return suppressed
+    try:
+        with LoggerSuppress(G_LOGGER, G_LOGGER.CRITICAL + 1):
+            yield
+    except OnnxGraphSurgeonException as error:
+        raise ModelError(f"the graph cannot be edited: {first_line(error)}") from error
 
 
 def _edit_node(node: gs.Node, change: NodeEdit, tensors: Mapping[str, gs.Tensor]) -> None:

@@ -23,7 +23,7 @@ from srr_onnx.graph.folding import fold_constants, fold_with_reference
 from srr_onnx.graph.model import Model, Node, Shape
 from srr_onnx.graph.nodes import check_names, make_nodes, sort_nodes
 from srr_onnx.graph.shapes import infer_node, infer_shapes, resolve_inputs
-from srr_onnx.graph.tensors import check_subgraphs, detach_payload, is_large, read_tensor, stored_tensors
+from srr_onnx.graph.tensors import check_external, detach_payload, is_large, read_tensor, stored_tensors
 from srr_onnx.graph.wire import read_model
 
 _SIGNATURES = {
@@ -58,7 +58,7 @@ def load_model(
     path = None if isinstance(source, (bytes, onnx.ModelProto)) else Path(source)
     proto, payload, find_sha256, size = _read(source, path)
     folder = None if path is None else path.resolve().parent
-    check_subgraphs(proto.graph)
+    check_external(proto)
     stored: dict[str, np.ndarray[Any, Any]] = {}
     detached = set()
     for place, (name, tensor) in enumerate(stored_tensors(proto.graph)):  # initializers come first, as in `payload`

@@ -13,8 +13,8 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper, shape_inference
 
-from srr_onnx.errors import ModelError, UnknownNameError
-from srr_onnx.graph.model import Shape
+from srr_onnx.errors import ModelError, UnknownNameError, first_line
+from srr_onnx.graph.model import Shape, is_sane
 
 
 def resolve_inputs(graph: onnx.GraphProto, given: Mapping[str, Sequence[int]]) -> dict[str, Shape]:
@@ -64,6 +64,8 @@ def resolve_inputs(graph: onnx.GraphProto, given: Mapping[str, Sequence[int]]) -
                     "(the pruned file keeps its dynamic axes)"
                 )
             shape = tuple(size for size in dims if size is not None)
+        if not is_sane(shape):
+            raise ModelError(f"input {name!r} of shape {list(shape)} is larger than memory: give a smaller --input")
         resolved[name] = shape
     return resolved
 
@@ -111,7 +113,7 @@ def infer_shapes(
     try:
         inferred = shape_inference.infer_shapes(static, check_type=False, strict_mode=False, data_prop=True)
     except Exception as error:  # the C++ library raises several kinds
-        raise ModelError(f"the shapes of the graph cannot be inferred: {str(error).splitlines()[0]}") from error
+        raise ModelError(f"the shapes of the graph cannot be inferred: {first_line(error)}") from error
     shapes: dict[str, Shape] = {}
     dtypes: dict[str, np.dtype[Any]] = {}
     for value in [*recorded.values(), *inferred.graph.input, *inferred.graph.value_info, *inferred.graph.output]:
@@ -185,7 +187,8 @@ def _read_type(kind: onnx.TypeProto.Tensor) -> tuple[Shape | None, np.dtype[Any]
         except (KeyError, TypeError):
             dtype = None
     is_static = kind.HasField("shape") and all(dim.HasField("dim_value") for dim in kind.shape.dim)
-    return tuple(dim.dim_value for dim in kind.shape.dim) if is_static else None, dtype
+    shape = tuple(dim.dim_value for dim in kind.shape.dim)
+    return shape if is_static and is_sane(shape) else None, dtype
 
 
 def _set_shape(value: onnx.ValueInfoProto, shape: Shape) -> None:
