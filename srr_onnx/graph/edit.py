@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
-from onnx import TensorProto, helper
+from onnx import AttributeProto, TensorProto, helper
 from onnx_graphsurgeon.ir.tensor import LazyValues
 from onnx_graphsurgeon.logger.logger import G_LOGGER, LoggerSuppress
 from onnx_graphsurgeon.util.exception import OnnxGraphSurgeonException
@@ -25,6 +25,8 @@ from srr_onnx.graph.model import Model, Shape
 from srr_onnx.graph.tensors import attach_payload, detach_payload, is_large, stored_tensors
 
 Array = np.ndarray[Any, Any]
+
+_LISTS = frozenset({AttributeProto.INTS, AttributeProto.FLOATS, AttributeProto.STRINGS})
 
 
 @dataclasses.dataclass
@@ -93,6 +95,9 @@ def apply_edits(model: Model, edits: Edits) -> Model:
     # graphsurgeon's export writes into messages that its import has taken over, so it gets a copy to work on.
     working = onnx.ModelProto()
     working.CopyFrom(model.proto)
+    for node in working.graph.node:  # an empty list has no type that graphsurgeon could tell
+        for attribute in [a for a in node.attribute if a.type in _LISTS and not (a.ints or a.floats or a.strings)]:
+            node.attribute.remove(attribute)
     with _quiet_graphsurgeon():
         graph = gs.import_onnx(working)
     tensors: dict[str, gs.Tensor] = graph.tensors()

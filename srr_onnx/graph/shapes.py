@@ -11,10 +11,12 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper, shape_inference
+from onnx import TensorProto, helper, numpy_helper, shape_inference
 
 from srr_onnx.errors import ModelError, UnknownNameError, first_line
 from srr_onnx.graph.model import Shape, is_sane
+
+_ELEMENT_TYPES = frozenset(TensorProto.DataType.values())
 
 
 def resolve_inputs(graph: onnx.GraphProto, given: Mapping[str, Sequence[int]]) -> dict[str, Shape]:
@@ -45,6 +47,10 @@ def resolve_inputs(graph: onnx.GraphProto, given: Mapping[str, Sequence[int]]) -
             raise UnknownNameError("input", name, declared)
     resolved: dict[str, Shape] = {}
     for name, kind in declared.items():
+        if not name:
+            raise ModelError("the model has an input without a name: the file is damaged")
+        if kind.elem_type not in _ELEMENT_TYPES:
+            raise ModelError(f"input {name!r} has the unknown element type {kind.elem_type}")
         dims = [dim.dim_value if dim.dim_value > 0 else None for dim in kind.shape.dim]
         labels = [dim.dim_param or "?" for dim in kind.shape.dim]
         if name in given:
@@ -110,8 +116,10 @@ def infer_shapes(
     for value in graph.output:
         if value.name not in stored:  # an initializer without shape would stop the inference of other nodes
             value.type.tensor_type.ClearField("shape")
+    # Without ONNX's propagation of values, which folding does better: it makes a message for every element of a vector,
+    # a hundred bytes each, and so takes any amount of memory.
     try:
-        inferred = shape_inference.infer_shapes(static, check_type=False, strict_mode=False, data_prop=True)
+        inferred = shape_inference.infer_shapes(static, check_type=False, strict_mode=False, data_prop=False)
     except Exception as error:  # the C++ library raises several kinds
         raise ModelError(f"the shapes of the graph cannot be inferred: {first_line(error)}") from error
     shapes: dict[str, Shape] = {}

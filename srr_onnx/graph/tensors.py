@@ -92,6 +92,8 @@ def read_tensor(
     Raises:
         ModelError: The payload does not fit the declared shape, or lies outside the folder.
     """
+    if not name:
+        raise ModelError("the model has a tensor without a name: the file is damaged")
     if any(dim < 0 for dim in tensor.dims):
         raise ModelError(f"tensor {name!r} has a negative dimension {list(tensor.dims)}: the file is damaged")
     if tensor.data_type == TensorProto.UNDEFINED:

@@ -97,6 +97,16 @@ def test_constants_that_unfold_to_any_size(operator: str) -> None:
     find_groups(load_model(g.model()))
 
 
+def test_vectors_of_any_length_cost_no_memory() -> None:
+    """ONNX's propagation of values made a message of 100 bytes for every element, and the system ended the process."""
+    g = Graph(17)
+    x = g.conv(g.input("x", (1, 3, 4, 4)), 4)
+    part = g("ConstantOfShape", g.ints(1 << 24), shape=(1 << 24,))
+    joined = g("Concat", part, part, axis=0, shape=(1 << 25,))
+    g.output(g("Add", x, g("ReduceMax", joined, keepdims=0, shape=()), shape=(1, 4, 4, 4)))
+    assert load_model(g.model()).shapes["Concat_0"] == (1 << 25,)
+
+
 def test_a_repeat_count_that_is_huge() -> None:
     g = Graph(17)
     x = g.conv(g.input("x", (1, 3, 4, 4)), 4)
@@ -145,6 +155,31 @@ def test_a_tensor_without_element_type() -> None:
     proto.graph.initializer[0].ClearField("data_type")
     with pytest.raises(ModelError, match=r"'first\.weight' has no element type"):
         load_model(proto)
+
+
+def test_an_input_of_an_unknown_element_type() -> None:
+    proto = tiny()
+    proto.graph.input[0].type.tensor_type.elem_type = 99
+    with pytest.raises(ModelError, match="input 'x' has the unknown element type 99"):
+        load_model(proto)
+
+
+@pytest.mark.parametrize("kind", ["input", "initializer"])
+def test_what_has_no_name(kind: str) -> None:
+    proto = tiny()
+    getattr(proto.graph, kind)[0].name = ""
+    with pytest.raises(ModelError, match="without a name"):
+        load_model(proto)
+
+
+def test_an_empty_list_is_an_attribute_like_any_other() -> None:
+    """graphsurgeon cannot write one; the others, and this one, survive."""
+    proto = tiny()
+    proto.graph.node[1].attribute.add(name="unused", type=onnx.AttributeProto.INTS)
+    proto.graph.node[2].attribute.add(name="idle", type=onnx.AttributeProto.INTS)
+    pruned = prune(load_model(proto), ratio=0.5, verify=False).model.proto
+    assert [a.name for a in pruned.graph.node[1].attribute] == ["unused"]
+    assert list(pruned.graph.node[2].attribute) == list(proto.graph.node[2].attribute)
 
 
 # External data
