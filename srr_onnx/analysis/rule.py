@@ -199,6 +199,17 @@ class Op:
             self.labels.mark_inexact(labels, self.node.label)
 
 
+def fresh_labels(labels: ChannelLabels, count: int) -> Labels:
+    """Make new labels, unless there would be more than any network has channels.
+
+    Raises:
+        CannotFollow: There would.
+    """
+    if count > _MOST_CHANNELS:
+        raise CannotFollow(FreezeReason.LAYOUT, f"an axis of {count} channels")
+    return labels.fresh(count)
+
+
 def split_labels(op: Op, flat: Labels, shape: Shape) -> tuple[int, Labels]:
     """Unfold labels of one axis into several axes: tie them so that one of the new axes carries them.
 
@@ -233,9 +244,7 @@ class State:
     def use(self, labels: ChannelLabels, use: Use, shape: Shape) -> Axes:
         """Labels of one use of a constant, made when first asked for."""
         if use not in self.uses:
-            if max(shape, default=0) > _MOST_CHANNELS:
-                raise CannotFollow(FreezeReason.LAYOUT, f"an axis of {max(shape)} channels")
-            self.uses[use] = [labels.fresh(size) for size in shape]
+            self.uses[use] = [fresh_labels(labels, size) for size in shape]
         return list(self.uses[use])
 
 

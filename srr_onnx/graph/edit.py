@@ -17,7 +17,6 @@ import onnx_graphsurgeon as gs
 from onnx import AttributeProto, TensorProto, helper
 from onnx_graphsurgeon.ir.tensor import LazyValues
 from onnx_graphsurgeon.logger.logger import G_LOGGER, LoggerSuppress
-from onnx_graphsurgeon.util.exception import OnnxGraphSurgeonException
 
 from srr_onnx.errors import ModelError, first_line
 from srr_onnx.graph.load import assemble_model
@@ -158,7 +157,7 @@ def _quiet_graphsurgeon() -> Iterator[None]:
     try:
         with LoggerSuppress(G_LOGGER, G_LOGGER.CRITICAL + 1):
             yield
-    except OnnxGraphSurgeonException as error:
+    except Exception as error:  # it raises several kinds
         raise ModelError(f"the graph cannot be edited: {first_line(error)}") from error
 
 

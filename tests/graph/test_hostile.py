@@ -182,6 +182,52 @@ def test_an_empty_list_is_an_attribute_like_any_other() -> None:
     assert list(pruned.graph.node[2].attribute) == list(proto.graph.node[2].attribute)
 
 
+# Attributes
+
+
+@pytest.mark.parametrize(
+    ("operator", "attributes"),
+    [
+        ("Unsqueeze", {"axes": [1, 1, 2, 3, 4, 5]}),
+        ("Transpose", {"perm": [0, 0, 1]}),
+        ("Transpose", {"perm": [0, 1, 2, 3, 4, 5, 6]}),
+    ],
+)
+def test_axes_that_do_not_fit(operator: str, attributes: dict[str, list[int]]) -> None:
+    """Whatever a rule makes of it, the rest of the model is analyzed."""
+    g = Graph(11)
+    x = g.conv(g.conv(g.input("x", (1, 3, 4, 4)), 8, name="first"), 4)
+    odd = g(operator, g("Reshape", x, shape=[1, 2, 2, 4, 4]), shape=(1, 2, 2, 4, 4), **attributes)
+    g.output(g("Reshape", odd, shape=[1, 4, 4, 4]))
+    assert [group.nodes for group in find_groups(load_model(g.model()))] == [("first",)]
+
+
+def test_a_value_that_is_no_tensor() -> None:
+    proto = tiny()
+    proto.graph.initializer.append(numpy_helper.from_array(np.array([2]), "shape"))
+    proto.graph.node.append(helper.make_node("ConstantOfShape", ["shape"], ["filled"], value=[1]))
+    assert find_groups(load_model(proto)).num_units == 8
+
+
+def test_padding_of_channels_by_millions() -> None:
+    g = Graph(17)
+    x = g.conv(g.input("x", (1, 3, 2, 2)), 4)
+    padded = g("Pad", x, g.ints(0, 1 << 24, 0, 0, 0, 0, 0, 0))
+    g.output(g("ReduceMean", padded, axes=[1, 2, 3]))
+    assert find_groups(load_model(g.model())).num_units == 0
+
+
+def test_a_network_of_constants_is_not_computed() -> None:
+    """The reference implementation takes minutes for it."""
+    g = Graph(17)
+    data = g.constant(np.zeros((64, 64, 64, 64), np.float32))
+    fed = g.conv(g.input("x", (1, 3, 4, 4)), 64)
+    pooled = g("MaxPool", g.conv(data, 64, 3), kernel_shape=[64, 64])
+    g.output(g("Add", fed, g("ReduceMax", pooled, axes=[0], keepdims=1)))
+    model = load_model(g.model())
+    assert set(model.constants) <= {name for name in model.stored}
+
+
 # External data
 
 
