@@ -62,7 +62,7 @@ class Watch:
         path = os.path.realpath(os.fsdecode(args[0]))
         is_written = isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
         is_code = any(path.startswith(place) for place in {*sys.path, sys.prefix, sys.base_prefix} if place)
-        if is_written or not (is_code or path.startswith(self.folder) or path.startswith("/sys/")):
+        if is_written or not (is_code or path.startswith((self.folder, "/sys/"))):
             self.seen.append(path)
 
 
@@ -140,9 +140,11 @@ def _say(report: int, record: dict[str, Any]) -> None:
 class Child:
     """The process that runs inputs; gives its reports line by line."""
 
-    def __init__(self, seed: int, start: int, stop: int) -> None:
+    def __init__(self, seed: int, start: int, stop: int, place: str) -> None:
         words = [sys.executable, __file__, "--child", "--seed", str(seed), "--start", str(start), "--inputs", str(stop)]
-        self.process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        self.process = subprocess.Popen(
+            words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={**os.environ, "TMPDIR": place}
+        )
         self._waiting = b""
 
     def read(self, seconds: float) -> dict[str, Any] | None:
@@ -161,7 +163,9 @@ class Child:
         return found
 
 
-def run_all(seed: int, start: int, stop: int, keep: Path | None) -> tuple[Counter[str], list[dict[str, Any]], int]:
+def run_all(
+    seed: int, start: int, stop: int, keep: Path | None, place: str
+) -> tuple[Counter[str], list[dict[str, Any]], int]:
     """Run inputs in child processes.
 
     Returns:
@@ -171,7 +175,7 @@ def run_all(seed: int, start: int, stop: int, keep: Path | None) -> tuple[Counte
     findings = []
     peak, number = 0, start
     while number < stop:
-        child = Child(seed, number, stop)
+        child = Child(seed, number, stop, place)
         current: dict[str, Any] = {}
         while True:
             record: dict[str, Any] | None
@@ -218,7 +222,8 @@ def main(inputs: int, start: int, seed: int, keep: Path | None, write: bool, chi
     if keep is not None:
         keep.mkdir(exist_ok=True)
     began = time.monotonic()
-    outcomes, findings, peak = run_all(seed, start, inputs, keep)
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as place:
+        outcomes, findings, peak = run_all(seed, start, inputs, keep, place)
     rows = [f"| {outcome} | {count:,} |" for outcome, count in outcomes.most_common()]
     text = "\n".join(["| ended in | inputs |", "|---|---|", *rows, f"| all | {outcomes.total():,} |"])
     text += (

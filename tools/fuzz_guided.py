@@ -1,4 +1,4 @@
-"""Coverage-guided fuzzing of the reader, the analysis and the pruning, with atheris; counts go into docs/reliability.md.
+"""Fuzz the reader, the analysis and the pruning guided by coverage, with atheris; counts go into docs/reliability.md.
 
     pip install atheris && python tools/fuzz_guided.py --inputs 10000 --write
 
@@ -75,7 +75,7 @@ def main(inputs: int, seed: int, write: bool, inner: tuple[str, ...]) -> None:
         click.echo(text[-3000:])
         raise click.ClickException(f"a finding, or no run at all: {log}")
     result = (
-        f"{int(runs[1]):,} inputs; points of the code reached: {int(lines[0]):,} by the first, {int(lines[-1]):,} in the "
+        f"{int(runs[1]):,} inputs; {int(lines[0]):,} points of the code reached by the first, {int(lines[-1]):,} in the "
         f"end; largest memory {peak[1]} MB; no findings."
     )
     click.echo(result)

@@ -214,6 +214,8 @@ def _is_json(head: bytes, file: IO[bytes]) -> bool:
         return False
     try:
         json.loads(head + file.read())
-    except (ValueError, UnicodeDecodeError):
+    except RecursionError:  # nested deeper than any plan, but text all the same
+        return True
+    except ValueError:
         return False
     return True
