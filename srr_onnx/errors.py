@@ -44,6 +44,11 @@ class MissingDependencyError(SrrError):
     """An optional package is not installed; the message gives the pip command."""
 
 
+def first_line(error: Exception) -> str:
+    """The first line of a library's message; the kind of error where it has none."""
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
 class UnknownNameError(SrrError):
     """A name that the user typed matches nothing; carries close matches.
 

@@ -101,9 +101,9 @@ def measure_shapes(model: onnx.ModelProto, sizes: Mapping[str, int] | None = Non
     return found | {init.name: tuple(init.dims) for init in opened.graph.initializer}
 
 
-def recount_macs(model: onnx.ModelProto, sizes: Mapping[str, int] | None = None) -> int:
+def recount_macs(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]]) -> int:
     """Multiply-accumulates counted by hand from measured shapes: elements made (or read) times products for each."""
-    shapes, total = measure_shapes(model, sizes), 0
+    total = 0
     for node in model.graph.node:
         if node.op_type in ("Conv", "ConvTranspose"):
             spread = shapes[node.output[0] if node.op_type == "Conv" else node.input[0]]

@@ -62,7 +62,7 @@ def _follow(op: Op) -> None:
         _find_rule(node).propagate(op)
     except CannotFollow as stop:
         _freeze_inputs(op, Freeze(stop.reason, node.label, stop.detail))
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+    except Exception as error:
         # A node that no author thought of, or a mistake in a rule: neither may cost the user the rest of the model.
         _freeze_inputs(op, Freeze(FreezeReason.RULE_FAILED, node.label, f"{type(error).__name__}: {error}"))
 

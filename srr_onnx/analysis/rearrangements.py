@@ -92,7 +92,10 @@ def _permutation(model: Model, chain: list[Node]) -> tuple[int, np.ndarray[Any, 
     moved = origin
     for node, shape in zip(chain, shapes[1:], strict=True):
         if _moves(node, "Transpose"):
-            moved = moved.transpose(node.attributes.get("perm"))
+            order = node.attributes.get("perm", range(moved.ndim)[::-1])
+            if sorted(order) != list(range(moved.ndim)):
+                return None
+            moved = moved.transpose(order)
         moved = moved.reshape(shape)
     for axis, size in enumerate(start):
         stride = math.prod(start[axis + 1 :])

@@ -22,6 +22,10 @@ Axes = list[Labels | None]
 Positions = np.ndarray[Any, np.dtype[np.int64]]
 
 
+# Longer axes have no labels: they would take more memory than the network.
+_MOST_CHANNELS = 1 << 22
+
+
 class CannotFollow(Exception):  # noqa: N818 - a signal to the engine, never seen by a user
     """Raised by a rule that cannot say what the node does to channels: all its channels freeze."""
 
@@ -205,6 +209,17 @@ class Op:
             self.labels.mark_inexact(labels, self.node.label)
 
 
+def fresh_labels(labels: ChannelLabels, count: int) -> Labels:
+    """Make new labels, unless there would be more than any network has channels.
+
+    Raises:
+        CannotFollow: There would.
+    """
+    if count > _MOST_CHANNELS:
+        raise CannotFollow(FreezeReason.LAYOUT, f"an axis of {count} channels")
+    return labels.fresh(count)
+
+
 def split_labels(op: Op, flat: Labels, shape: Shape) -> tuple[int, Labels]:
     """Unfold labels of one axis into several axes: tie them so that one of the new axes carries them.
 
@@ -242,7 +257,7 @@ class State:
     def use(self, labels: ChannelLabels, use: Use, shape: Shape) -> Axes:
         """Labels of one use of a constant, made when first asked for."""
         if use not in self.uses:
-            self.uses[use] = [labels.fresh(size) for size in shape]
+            self.uses[use] = [fresh_labels(labels, size) for size in shape]
         return list(self.uses[use])
 
     def tell(self, use: Use, axis: int, role: Role, speaker: Node) -> None:

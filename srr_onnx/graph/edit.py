@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
-from onnx import TensorProto, helper
+from onnx import AttributeProto, TensorProto, helper
 from onnx_graphsurgeon.ir.tensor import LazyValues
 from onnx_graphsurgeon.logger.logger import G_LOGGER, LoggerSuppress
 
+from srr_onnx.errors import ModelError, first_line
 from srr_onnx.graph.load import assemble_model
 from srr_onnx.graph.model import Model, Shape
 from srr_onnx.graph.tensors import attach_payload, detach_payload, is_large, stored_tensors
 
 Array = np.ndarray[Any, Any]
+
+_LISTS = frozenset({AttributeProto.INTS, AttributeProto.FLOATS, AttributeProto.STRINGS})
 
 
 @dataclasses.dataclass
@@ -91,6 +94,9 @@ def apply_edits(model: Model, edits: Edits) -> Model:
     # graphsurgeon's export writes into messages that its import has taken over, so it gets a copy to work on.
     working = onnx.ModelProto()
     working.CopyFrom(model.proto)
+    for node in working.graph.node:  # an empty list has no type that graphsurgeon could tell
+        for attribute in [a for a in node.attribute if a.type in _LISTS and not (a.ints or a.floats or a.strings)]:
+            node.attribute.remove(attribute)
     with _quiet_graphsurgeon():
         graph = gs.import_onnx(working)
     tensors: dict[str, gs.Tensor] = graph.tensors()
@@ -145,10 +151,14 @@ def apply_edits(model: Model, edits: Edits) -> Model:
     )
 
 
-def _quiet_graphsurgeon() -> contextlib.AbstractContextManager[object]:
+@contextlib.contextmanager
+def _quiet_graphsurgeon() -> Iterator[None]:
     """Keep graphsurgeon from printing: what it cannot represent is carried over."""
-    suppressed: contextlib.AbstractContextManager[object] = LoggerSuppress(G_LOGGER, G_LOGGER.CRITICAL)
-    return suppressed
+    try:
+        with LoggerSuppress(G_LOGGER, G_LOGGER.CRITICAL + 1):
+            yield
+    except Exception as error:  # it raises several kinds
+        raise ModelError(f"the graph cannot be edited: {first_line(error)}") from error
 
 
 def _edit_node(node: gs.Node, change: NodeEdit, tensors: Mapping[str, gs.Tensor]) -> None:

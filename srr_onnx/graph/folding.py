@@ -8,6 +8,7 @@ constants only.
 
 from __future__ import annotations
 
+import math
 from collections import ChainMap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -16,13 +17,20 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from srr_onnx.graph.model import Node, Shape
+from srr_onnx.graph.model import Node, Shape, is_sane
 
 Array = np.ndarray[Any, Any]
 
 _MAX_ARITHMETIC = 4096
-# Not deterministic, or to be followed as they are: a quantized weight stays quantized.
-_NOT_FOLDED = frozenset({"Bernoulli", "DequantizeLinear", "DynamicQuantizeLinear", "Multinomial", "QuantizeLinear"})
+# Larger values are not made: a few bytes of a file can ask for any number of elements.
+_MOST_ELEMENTS = 1 << 27
+# Not deterministic; to be followed as they are (a quantized weight stays quantized); or slow in the reference
+# implementation, which walks over positions one by one (weights are made by none of these).
+_NOT_FOLDED = frozenset(
+    {"Bernoulli", "DequantizeLinear", "DynamicQuantizeLinear", "Multinomial", "QuantizeLinear"}
+    | {"AveragePool", "Conv", "ConvInteger", "ConvTranspose", "DeformConv", "LpPool", "MaxPool", "QLinearConv"}
+    | {"DFT", "GRU", "GridSample", "LSTM", "MaxRoiPool", "NonMaxSuppression", "RNN", "Resize", "RoiAlign", "STFT"}
+)
 
 
 def fold_constants(
@@ -56,10 +64,12 @@ def fold_constants(
         if node.captured or all(name in known for name in node.outputs if name):
             continue
         made = _fold(node, known, constants, shapes, dtypes, compute)
-        measures = node.op_type == "Shape" and node.inputs[0] not in constants
+        measures = node.op_type == "Shape" and node.input(0) not in constants
         is_live = measures or any(source in shape_values for source in node.inputs)
         for name, value in made.items():
             value = np.asarray(value)
+            if value.size > _MOST_ELEMENTS or not is_sane(value.shape):
+                continue
             value.flags.writeable = False
             (shape_values if is_live else constants)[name] = value
             shapes[name], dtypes[name] = value.shape, value.dtype
@@ -78,14 +88,16 @@ def _fold(
     value: Array | None = None
     if node.op_type == "Shape" and not node.domain:
         value = _shape_of(node, shapes)
-    elif node.op_type == "CastLike" and node.inputs[0] in known and node.inputs[1] in dtypes:
+    elif node.op_type == "CastLike" and node.input(0) in known and node.input(1) in dtypes:
         value = known[node.inputs[0]].astype(dtypes[node.inputs[1]])
     elif node.op_type in _FOLDERS and not node.domain and all(name in known for name in node.inputs if name):
         value = _evaluate(node, [known[name] if name else None for name in node.inputs])
     if value is not None:
         return {node.outputs[0]: value}
     if compute is not None and node.inputs and all(name in constants for name in node.inputs if name):
-        return compute(node, constants)
+        sizes = [shapes.get(name) for name in node.outputs if name]
+        if all(shape is not None and math.prod(shape) <= _MOST_ELEMENTS for shape in sizes):
+            return compute(node, constants)
     return {}
 
 
@@ -126,7 +138,7 @@ def _shape_of(node: Node, shapes: Mapping[str, Shape]) -> Array | None:
 def _evaluate(node: Node, inputs: list[Array | None]) -> Array | None:
     try:
         return _FOLDERS[node.op_type](node, inputs)
-    except (ValueError, IndexError, TypeError, KeyError, ZeroDivisionError, OverflowError):
+    except Exception:
         return None  # a malformed constant expression is simply not folded; the runtime will judge it
 
 

@@ -27,7 +27,7 @@ from srr_onnx.graph.model import Model, Node, Shape
 from srr_onnx.graph.nodes import check_names, make_nodes, sort_nodes
 from srr_onnx.graph.shapes import TOO_DEEP, infer_node, infer_shapes, is_too_deep, resolve_inputs
 from srr_onnx.graph.sizes import guess_inputs, is_followed, open_pictures
-from srr_onnx.graph.tensors import check_subgraphs, detach_payload, is_large, read_tensor, stored_tensors
+from srr_onnx.graph.tensors import check_external, detach_payload, is_large, read_tensor, stored_tensors
 from srr_onnx.graph.wire import read_model
 
 _SIGNATURES = {
@@ -63,7 +63,7 @@ def load_model(
     proto, payload, find_sha256, size = _read(source, path)
     proto = _inline_functions(proto)
     folder = None if path is None else path.resolve().parent
-    check_subgraphs(proto.graph)
+    check_external(proto)
     stored: dict[str, np.ndarray[Any, Any]] = {}
     detached = set()
     for place, (name, tensor) in enumerate(stored_tensors(proto.graph)):  # initializers come first, as in `payload`
@@ -248,6 +248,8 @@ def _is_json(head: bytes, file: IO[bytes]) -> bool:
         return False
     try:
         json.loads(head + file.read())
-    except (ValueError, UnicodeDecodeError):
+    except RecursionError:  # nested deeper than any plan, but text all the same
+        return True
+    except ValueError:
         return False
     return True

@@ -7,6 +7,7 @@ tensors lives once, in `Model.constants`, as read-only numpy arrays; the protobu
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +18,15 @@ import numpy as np
 import onnx
 
 Shape = tuple[int, ...]
+
+# A damaged size can be anything. What is larger than this in elements, axes of size 0 counting as 1, is no value that
+# a network computes (8 GB in float32), and its shape is as good as unknown.
+_MOST_ELEMENTS = 1 << 31
+
+
+def is_sane(shape: Shape) -> bool:
+    """Whether a value of this shape can be: no negative axis, and not so large that memory could not hold it."""
+    return all(size >= 0 for size in shape) and math.prod(size or 1 for size in shape) <= _MOST_ELEMENTS
 
 
 @dataclasses.dataclass(frozen=True, eq=False, slots=True)

@@ -74,6 +74,7 @@ def make_nodes(proto: onnx.ModelProto) -> list[Node]:
     nodes = []
     for index, message in enumerate(proto.graph.node):
         domain = "" if message.domain == "ai.onnx" else message.domain
+        _check_operands(message, domain, versions.get(domain, 0))
         nodes.append(
             Node(
                 index=index,
@@ -112,12 +113,37 @@ def _decode_attributes(message: onnx.NodeProto) -> Iterator[tuple[str, Any]]:
         yield attribute.name, value
 
 
-@functools.lru_cache(maxsize=4096)
 def _since_version(op_type: str, domain: str, opset: int) -> int:
+    schema = _find_schema(op_type, domain, opset)
+    return 0 if schema is None else int(schema.since_version)
+
+
+@functools.lru_cache(maxsize=4096)
+def _find_schema(op_type: str, domain: str, opset: int) -> onnx.defs.OpSchema | None:
+    if not 0 < opset < 1 << 31:  # no version that ONNX can be asked for
+        return None
     try:
-        return int(onnx.defs.get_schema(op_type, opset, domain).since_version)
+        return onnx.defs.get_schema(op_type, opset, domain)
     except onnx.defs.SchemaError:
-        return 0
+        return None
+
+
+def _check_operands(message: onnx.NodeProto, domain: str, opset: int) -> None:
+    """Check the number of inputs and outputs, so that nobody after this has to."""
+    schema = _find_schema(message.op_type, domain, opset)
+    if not domain and not 0 < opset < 1 << 31:
+        raise ModelError(f"the file imports version {opset} of the standard operators: there is no such version")
+    if schema is None:
+        return
+    for count, least, most, kind in (
+        (len(message.input), schema.min_input, schema.max_input, "inputs"),
+        (len(message.output), schema.min_output, schema.max_output, "outputs"),
+    ):
+        if not least <= count <= most:
+            raise ModelError(
+                f"node {message.name or message.op_type!r} has {count} {kind}, {message.op_type} of version "
+                f"{schema.since_version} has {least if count < least else most}: the file is damaged"
+            )
 
 
 def _captured(message: onnx.NodeProto) -> Iterator[str]:

@@ -11,10 +11,12 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper, shape_inference
+from onnx import TensorProto, helper, numpy_helper, shape_inference
 
-from srr_onnx.errors import ModelError, UnknownNameError
-from srr_onnx.graph.model import Shape
+from srr_onnx.errors import ModelError, UnknownNameError, first_line
+from srr_onnx.graph.model import Shape, is_sane
+
+_ELEMENT_TYPES = frozenset(TensorProto.DataType.values())
 
 TOO_DEEP = "its subgraphs (If, Loop, Scan) are nested deeper than protobuf can read, about thirty levels"
 
@@ -52,6 +54,10 @@ def resolve_inputs(graph: onnx.GraphProto, given: Mapping[str, Sequence[int]]) -
             raise UnknownNameError("input", name, declared)
     resolved: dict[str, Shape] = {}
     for name, kind in declared.items():
+        if not name:
+            raise ModelError("the model has an input without a name: the file is damaged")
+        if kind.elem_type not in _ELEMENT_TYPES:
+            raise ModelError(f"input {name!r} has the unknown element type {kind.elem_type}")
         dims = [dim.dim_value if dim.dim_value > 0 else None for dim in kind.shape.dim]
         labels = [dim.dim_param or "?" for dim in kind.shape.dim]
         if name in given:
@@ -71,6 +77,8 @@ def resolve_inputs(graph: onnx.GraphProto, given: Mapping[str, Sequence[int]]) -
                     "(the pruned file keeps its dynamic axes)"
                 )
             shape = tuple(size for size in dims if size is not None)
+        if not is_sane(shape):
+            raise ModelError(f"input {name!r} of shape {list(shape)} is larger than memory: give a smaller --input")
         resolved[name] = shape
     return resolved
 
@@ -116,10 +124,12 @@ def infer_shapes(
     for value in graph.output:
         if value.name not in stored:  # an initializer without shape would stop the inference of other nodes
             value.type.tensor_type.ClearField("shape")
+    # Without ONNX's propagation of values, which folding does better: it makes a message for every element of a vector,
+    # a hundred bytes each, and so takes any amount of memory.
     try:
-        inferred = shape_inference.infer_shapes(static, check_type=False, strict_mode=is_strict, data_prop=True)
+        inferred = shape_inference.infer_shapes(static, check_type=False, strict_mode=is_strict, data_prop=False)
     except Exception as error:  # the C++ library raises several kinds
-        reason = TOO_DEEP if is_too_deep(error) else str(error).splitlines()[0]
+        reason = TOO_DEEP if is_too_deep(error) else first_line(error)
         raise ModelError(f"the shapes of the graph cannot be inferred: {reason}") from error
     shapes: dict[str, Shape] = {}
     dtypes: dict[str, np.dtype[Any]] = {}
@@ -209,7 +219,8 @@ def _read_type(kind: onnx.TypeProto.Tensor) -> tuple[Shape | None, np.dtype[Any]
         except (KeyError, TypeError):
             dtype = None
     is_static = kind.HasField("shape") and all(dim.HasField("dim_value") for dim in kind.shape.dim)
-    return tuple(dim.dim_value for dim in kind.shape.dim) if is_static else None, dtype
+    shape = tuple(dim.dim_value for dim in kind.shape.dim)
+    return shape if is_static and is_sane(shape) else None, dtype
 
 
 def _set_shape(value: onnx.ValueInfoProto, shape: Shape) -> None:

@@ -6,6 +6,7 @@ each weight is in memory once. External data may only lie in the model's own fol
 
 from __future__ import annotations
 
+import math
 import os
 import stat
 from collections.abc import Iterator
@@ -14,9 +15,11 @@ from typing import Any
 
 import numpy as np
 import onnx
+from google.protobuf.message import Message
 from onnx import TensorProto, helper, numpy_helper
 
 from srr_onnx.errors import ModelError
+from srr_onnx.graph.model import is_sane
 
 # Payloads up to this size stay in the protobuf: shape inference reads shape constants there.
 INLINE_BYTES = 1024
@@ -42,22 +45,33 @@ def stored_tensors(graph: onnx.GraphProto) -> Iterator[tuple[str, TensorProto]]:
                     yield node.output[0], attribute.t
 
 
-def check_subgraphs(graph: onnx.GraphProto) -> None:
-    """Check that no subgraph keeps tensors outside the file: they would be left behind, or read from anywhere.
+def check_external(proto: onnx.ModelProto) -> None:
+    """Check that only tensors of `stored_tensors` are kept outside the file.
+
+    Others (in subgraphs, functions and attributes) would be left behind, or read from anywhere by the libraries that
+    find them.
 
     Raises:
-        ModelError: One does.
+        ModelError: Another one is.
     """
-    for node in graph.node:
-        for attribute in node.attribute:
-            for inner in [attribute.g] if attribute.HasField("g") else list(attribute.graphs):
-                for name, tensor in stored_tensors(inner):
-                    if tensor.data_location == TensorProto.EXTERNAL:
-                        raise ModelError(
-                            f"tensor {name!r} in a subgraph of node {node.name or node.op_type!r} has external data: "
-                            "save the model as one file first, e.g. with onnx.save"
-                        )
-                check_subgraphs(inner)
+    allowed = [tensor for _, tensor in stored_tensors(proto.graph)]
+    known = {id(tensor) for tensor in allowed}
+    for tensor in _find_tensors(proto):
+        if tensor.data_location == TensorProto.EXTERNAL and id(tensor) not in known:
+            raise ModelError(
+                f"tensor {tensor.name!r} in a subgraph, a function or an attribute has external data: "
+                "save the model as one file first, e.g. with onnx.save"
+            )
+
+
+def _find_tensors(message: Message) -> Iterator[TensorProto]:
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for part in value if field.is_repeated else [value]:
+                if isinstance(part, TensorProto):
+                    yield part
+                else:
+                    yield from _find_tensors(part)
 
 
 def read_tensor(
@@ -78,17 +92,21 @@ def read_tensor(
     Raises:
         ModelError: The payload does not fit the declared shape, or lies outside the folder.
     """
+    if not name:
+        raise ModelError("the model has a tensor without a name: the file is damaged")
     if any(dim < 0 for dim in tensor.dims):
         raise ModelError(f"tensor {name!r} has a negative dimension {list(tensor.dims)}: the file is damaged")
-    if tensor.data_type in (TensorProto.STRING, TensorProto.UNDEFINED):
+    if tensor.data_type == TensorProto.UNDEFINED:
+        raise ModelError(f"tensor {name!r} has no element type: the file is damaged")
+    if tensor.data_type == TensorProto.STRING:
         return None
     try:
         dtype = helper.tensor_dtype_to_np_dtype(tensor.data_type)
     except KeyError:
         raise ModelError(f"tensor {name!r} has the unknown element type {tensor.data_type}") from None
-    count = 1
-    for dim in tensor.dims:
-        count *= dim
+    if not is_sane(tuple(tensor.dims)):
+        raise ModelError(f"tensor {name!r} of shape {list(tensor.dims)} is larger than memory: the file is damaged")
+    count = math.prod(tensor.dims)
     if _is_packed(tensor.data_type):
         return None
     if tensor.data_location == TensorProto.EXTERNAL:
@@ -175,10 +193,11 @@ def _read_external(
 
 
 def _check_location(name: str, location: str, folder: Path) -> Path:
-    path = folder / location
     root = os.path.realpath(folder)
-    real = os.path.realpath(path)
-    if not location or os.path.isabs(location) or os.path.commonpath([root, real]) != root:
+    # Text that is no valid UTF-8 comes as bytes; the system takes no zero byte in a name.
+    is_name = isinstance(location, str) and location and "\0" not in location
+    real = os.path.realpath(folder / location) if is_name else ""
+    if not is_name or os.path.isabs(location) or os.path.commonpath([root, real]) != root:
         raise ModelError(
             f"tensor {name!r} keeps its data in {location!r}, outside the model's folder: refused, "
             "copy the data file beside the model"

@@ -107,7 +107,10 @@ class _Stream:
 
     def _map(self, length: int) -> Array:
         start = self._file.tell()
-        data = np.memmap(self._file, np.uint8, "r", offset=start, shape=(length,))
+        try:
+            data = np.memmap(self._file, np.uint8, "r", offset=start, shape=(length,))
+        except ValueError:  # the file has become shorter since its size was asked for
+            raise DecodeError("truncated") from None
         self._file.seek(start + length)  # mapping moves it
         return data
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from srr_onnx.errors import ModelError
+from srr_onnx.errors import ModelError, first_line
 from srr_onnx.graph.model import Model
 from srr_onnx.graph.runtime import to_runtime_proto
 
@@ -63,7 +63,7 @@ class Session:
         try:
             self._session = ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises several kinds without a common base
-            raise ModelError(f"onnxruntime refuses the model: {_first_line(error)}") from error
+            raise ModelError(f"onnxruntime refuses the model: {first_line(error)}") from error
         self._types = {value.name: value.type for value in self._session.get_inputs()}
         self.outputs = list(outputs) if outputs else list(model.outputs)
 
@@ -82,7 +82,7 @@ class Session:
         try:
             results = self._session.run(self.outputs, {name: self._retype(name, a) for name, a in feeds.items()})
         except Exception as error:
-            raise ModelError(f"onnxruntime cannot run the model: {_first_line(error)}") from error
+            raise ModelError(f"onnxruntime cannot run the model: {first_line(error)}") from error
         return dict(zip(self.outputs, results, strict=True))
 
     def _retype(self, name: str, array: Array) -> Array:
@@ -92,7 +92,3 @@ class Session:
 def version() -> str:
     """Version of the installed onnxruntime."""
     return str(ort.__version__)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

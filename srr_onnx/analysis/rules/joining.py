@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from srr_onnx.analysis.labels import FreezeReason, Labels
-from srr_onnx.analysis.rule import CannotFollow, Change, Op, channel_rule
+from srr_onnx.analysis.rule import CannotFollow, Change, Op, channel_rule, fresh_labels
 
 Array = np.ndarray[Any, Any]
 
@@ -44,7 +44,7 @@ def concat(op: Op) -> None:
 def _or_fixed(op: Op, labels: Labels | None, size: int) -> Labels:
     """The labels, or new ones that stay, for a part without channels."""
     if labels is None:
-        labels = op.labels.fresh(size)
+        labels = fresh_labels(op.labels, size)
         op.freeze(labels, FreezeReason.FIXED_AXIS)
     return labels
 
@@ -140,7 +140,7 @@ def pad(op: Op) -> None:
             op.freeze(labels, FreezeReason.LAYOUT, "padded axis")
             result[axis] = None
         else:
-            result[axis] = np.concatenate([op.labels.fresh(begin), labels, op.labels.fresh(end)])
+            result[axis] = np.concatenate([fresh_labels(op.labels, begin), labels, fresh_labels(op.labels, end)])
     op.out(result)
 
 

@@ -5,12 +5,16 @@ Source: the ONNX operator pages of these operators, versions as listed.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from srr_onnx.analysis.labels import FreezeReason, Labels
 from srr_onnx.analysis.rule import Axes, CannotFollow, Change, Op, channel_rule, split_labels
 from srr_onnx.graph.model import Shape
 
+# Values of more elements are not refolded: their labels would take a gigabyte.
+_MOST_POSITIONS = 1 << 27
 _RESHAPES = (1, 5, 11, 13, 14, 19, 21, 23, 24, 25)
 
 
@@ -18,7 +22,10 @@ _RESHAPES = (1, 5, 11, 13, 14, 19, 21, 23, 24, 25)
 def transpose(op: Op) -> None:
     """Axes change places."""
     x = op.axes(0)
-    op.out([x[axis] for axis in op.attribute("perm", range(len(x))[::-1])])
+    order = op.attribute("perm", range(len(x))[::-1])
+    if sorted(order) != list(range(len(x))):
+        raise CannotFollow(FreezeReason.LAYOUT, "an axis is named twice, or is missing")
+    op.out([x[axis] for axis in order])
 
 
 @channel_rule("Unsqueeze", since=_RESHAPES)
@@ -159,6 +166,8 @@ def _merge(op: Op, axes: Axes, shape: Shape) -> Labels | None:
     form[index] = shape[index]
     labels = axes[index]
     assert labels is not None
+    if math.prod(shape) > _MOST_POSITIONS:
+        raise CannotFollow(FreezeReason.LAYOUT, f"{math.prod(shape)} positions")
     return np.broadcast_to(labels.reshape(form), shape).reshape(-1)
 
 
