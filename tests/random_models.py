@@ -738,6 +738,26 @@ def attention(net: Net, rng: Rng) -> None:
 
 
 @block()
+def attention_in_one(net: Net, rng: Rng) -> None:
+    """Queries, keys and values from one convolution; between places, or between the channels of a head."""
+    g, x = net.g, net.pick(rng)
+    heads, width, (height, w) = int(rng.choice([1, 2, 3, 4])), int(rng.choice([2, 3, 4])), net.sides(x)
+    if height * w > 64:
+        return
+    n = batch_size(net, x)
+    folded = g("Reshape", net.conv(rng, x, 3 * heads * width), shape=[n, 3, heads, width, height * w])
+    parts = g("Split", folded, axis=1, split=[1, 1, 1], outputs=3)
+    query, key, value = (g("Squeeze", part, axes=[1]) for part in parts)
+    if rng.random() < 0.5:
+        scores = g("Softmax", g("MatMul", g("Transpose", query, perm=[0, 1, 3, 2]), key), axis=-1)
+        mixed = g("MatMul", value, g("Transpose", scores, perm=[0, 1, 3, 2]))
+    else:
+        scores = g("Softmax", g("MatMul", query, g("Transpose", key, perm=[0, 1, 3, 2])), axis=-1)
+        mixed = g("MatMul", scores, value)
+    net.push(net.conv(rng, g("Reshape", mixed, shape=[n, heads * width, height, w]), net.count(rng)))
+
+
+@block()
 def measured_reshape(net: Net, rng: Rng) -> None:
     """Batch size read at run time, as exporters of dynamic models write it."""
     g, x = net.g, net.fresh_map(rng)

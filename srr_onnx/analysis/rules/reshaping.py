@@ -8,7 +8,8 @@ from __future__ import annotations
 import numpy as np
 
 from srr_onnx.analysis.labels import FreezeReason, Labels
-from srr_onnx.analysis.rule import Axes, CannotFollow, Change, Op, channel_rule, split_labels
+from srr_onnx.analysis.rule import Axes, CannotFollow, Change, Op, channel_rule
+from srr_onnx.analysis.splits import split_labels
 from srr_onnx.graph.model import Shape
 
 _RESHAPES = (1, 5, 11, 13, 14, 19, 21, 23, 24, 25)
