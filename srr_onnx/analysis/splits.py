@@ -39,6 +39,11 @@ class Split:
     place: int
     labels: Labels
 
+    def others(self) -> list[int]:
+        """The other axes that would have left more than one unit, the best first."""
+        found = [place for place, free in enumerate(self.free) if place != self.place and free > 1]
+        return sorted(found, key=lambda place: -self.free[place])
+
 
 def split_labels(op: Op, flat: Labels, shape: Shape) -> tuple[int, Labels]:
     """Unfold labels of one axis into several axes: tie them so that one of the new axes carries them.
@@ -68,7 +73,7 @@ def split_labels(op: Op, flat: Labels, shape: Shape) -> tuple[int, Labels]:
 
 def find_doubtful(splits: Iterable[Split], labels: ChannelLabels) -> list[Split]:
     """The choices behind which channels froze or became inexact, where another one might have done better."""
-    open_choices = [split for split in splits if sum(free > 1 for free in split.free) > 1]
+    open_choices = [split for split in splits if split.others()]
     if not open_choices:
         return []
     roots, frozen, inexact = labels.classes(), labels.frozen_classes(), labels.inexact_classes()
@@ -88,16 +93,17 @@ def choose_splits(analyze: Callable[[Places], tuple[Groups, list[Split]]]) -> Gr
     """
     places: Places = {}
     best, doubtful = analyze(places)
-    trials = [
-        {split.key: place}
-        for split in doubtful
-        for place, free in enumerate(split.free)
-        if place != split.place and free > 1
-    ]
-    for trial in trials[:_MAX_TRIALS]:
-        groups, _ = analyze({**places, **trial})
-        if _exact_units(groups) > _exact_units(best):
-            best, places = groups, {**places, **trial}
+    trials = 0
+    for split in doubtful:
+        for place in split.others():
+            trials += 1
+            if trials > _MAX_TRIALS:
+                return best
+            trial = {**places, split.key: place}
+            groups, _ = analyze(trial)
+            if _exact_units(groups) > _exact_units(best):
+                best, places = groups, trial
+                break
     return best
 
 

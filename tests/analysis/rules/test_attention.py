@@ -66,8 +66,8 @@ def of_folded_heads(g: Graph, y: str, op: str) -> str:
 
 
 def of_many_folded_heads(g: Graph, y: str, op: str) -> str:
-    """Of six heads with one channel each more are left if they go whole."""
-    parts = [tokens(g, y, 8, name) for name in "qkv"]
+    """Of eight heads with two channels each more are left if they go whole."""
+    parts = [tokens(g, y, 16, name) for name in "qkv"]
     mask = g.constant(np.random.default_rng(0).random((8, TOKENS, TOKENS)) > 0.3)
     return map_of_tokens(g, g(op, *parts, mask, q_num_heads=8, kv_num_heads=8))
 
