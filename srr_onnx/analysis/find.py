@@ -6,6 +6,7 @@ A node that no rule can follow freezes the channels that reach it; it never make
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterable
 from types import MappingProxyType
@@ -18,6 +19,7 @@ from srr_onnx.analysis.groups import FrozenChannels, Groups, Member, PruningGrou
 from srr_onnx.analysis.labels import ChannelLabels, Freeze, FreezeReason, Labels, distinct
 from srr_onnx.analysis.rearrangements import Rearrangement, find_rearrangements
 from srr_onnx.analysis.rule import CannotFollow, Op, Rule, State, rules
+from srr_onnx.analysis.splits import Places, Split, choose_splits, find_doubtful
 from srr_onnx.graph.model import Model, Node
 
 
@@ -30,7 +32,12 @@ def find_groups(model: Model) -> Groups:
     Returns:
         The groups, and what is frozen and why. Groups that can only be pruned inexactly are among them.
     """
-    labels, state = ChannelLabels(), State()
+    return choose_splits(functools.partial(_analyze, model))
+
+
+def _analyze(model: Model, places: Places) -> tuple[Groups, list[Split]]:
+    """Run all rules; give the groups, and the choices of axes that led to frozen or inexact channels."""
+    labels, state = ChannelLabels(), State(places)
     rearrangements = find_rearrangements(model)
     inner = {index for found in rearrangements.values() for index in found.inner}
     for node in model.nodes:
@@ -53,7 +60,7 @@ def find_groups(model: Model) -> Groups:
         if name in state.extents:
             for source in state.extents[name].sources:
                 labels.freeze(source.labels, Freeze(FreezeReason.SHAPE_IN_USE, name))
-    return _collect(model, labels, state, rearrangements)
+    return _collect(model, labels, state, rearrangements), find_doubtful(state.splits, labels)
 
 
 def _follow(op: Op) -> None:
@@ -81,15 +88,15 @@ def _find_rule(node: Node) -> Rule:
 def _freeze_inputs(op: Op, cause: Freeze) -> None:
     node = op.node
     for name in node.inputs + node.captured:
-        for axes in [op._state.values.get(name, []), *op._state.sequences.get(name, [])]:
+        for axes in [op.state.values.get(name, []), *op.state.sequences.get(name, [])]:
             for axis in axes:
                 if axis is not None:
                     op.labels.freeze(axis, cause)
     for slot in range(len(node.inputs)):
-        for axis in op._state.uses.get(Use(node.index, slot), []):
+        for axis in op.state.uses.get(Use(node.index, slot), []):
             op.labels.freeze(axis, cause)
     for name in node.outputs:
-        op._state.values.pop(name, None)
+        op.state.values.pop(name, None)
 
 
 def _note_origins(op: Op, state: State) -> None:
@@ -122,7 +129,7 @@ def _pin_measured(op: Op, state: State) -> None:
 
 
 def _follow_rearrangement(op: Op, found: Rearrangement) -> None:
-    axes = list(op._state.values.get(found.source, [None] * len(found.shape)))
+    axes = list(op.state.values.get(found.source, [None] * len(found.shape)))
     labels = axes[found.axis]
     op.freeze([part for axis, part in enumerate(axes) if axis != found.axis], FreezeReason.LAYOUT, "rearranged value")
     axes[found.axis] = None if labels is None else labels[found.indices]

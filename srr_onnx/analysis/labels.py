@@ -66,6 +66,11 @@ class Freeze:
     node: str
     detail: str = ""
 
+    @property
+    def text(self) -> str:
+        """Reason, detail and node in words."""
+        return f"{self.reason.text}{f' ({self.detail})' if self.detail else ''} at {self.node!r}"
+
 
 class ChannelLabels:
     """A growing set of labels with union-find, freezes and inexact marks."""

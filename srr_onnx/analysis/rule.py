@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from srr_onnx.analysis.groups import Role, Use
 from srr_onnx.analysis.labels import ChannelLabels, Freeze, FreezeReason, Labels
 from srr_onnx.graph.model import Model, Node, Shape
 from srr_onnx.registry import Registry
+
+if TYPE_CHECKING:
+    from srr_onnx.analysis.splits import Places, Split
 
 Axes = list[Labels | None]
 Positions = np.ndarray[Any, np.dtype[np.int64]]
@@ -71,7 +74,7 @@ class Op:
         self.node = node
         self.model = model
         self.labels = labels
-        self._state = state
+        self.state = state
         self.followed_extents: set[int] = set()
 
     def has(self, slot: int) -> bool:
@@ -128,7 +131,7 @@ class Op:
             The content; None where the slot is empty or an element depends on a size that the file leaves open.
         """
         name = self.node.input(slot)
-        extents = self._state.extents.get(name)
+        extents = self.state.extents.get(name)
         if extents is not None:
             self.followed_extents.add(slot)
             tokens = extents.tokens.reshape(-1)
@@ -147,19 +150,19 @@ class Op:
         """
         name = self.node.input(slot)
         if name in self.model.constants:
-            return self._state.use(self.labels, Use(self.node.index, slot), self.model.constants[name].shape)
-        if name in self._state.values:
-            return list(self._state.values[name])
+            return self.state.use(self.labels, Use(self.node.index, slot), self.model.constants[name].shape)
+        if name in self.state.values:
+            return list(self.state.values[name])
         return [None] * len(self._shape(name))
 
     def out(self, axes: Sequence[Labels | None], slot: int = 0) -> None:
         """Set the labels of an output."""
         if slot < len(self.node.outputs) and self.node.outputs[slot]:
-            self._state.values[self.node.outputs[slot]] = list(axes)
+            self.state.values[self.node.outputs[slot]] = list(axes)
 
     def out_sequence(self, parts: Sequence[Axes]) -> None:
         """Set the labels of an output that is a sequence of values."""
-        self._state.sequences[self.node.outputs[0]] = [list(part) for part in parts]
+        self.state.sequences[self.node.outputs[0]] = [list(part) for part in parts]
 
     def sequence(self, slot: int) -> list[Axes]:
         """Labels of the values in an input sequence.
@@ -168,9 +171,9 @@ class Op:
             CannotFollow: Nothing is known about the sequence.
         """
         name = self.node.input(slot)
-        if name not in self._state.sequences:
+        if name not in self.state.sequences:
             raise CannotFollow(FreezeReason.UNKNOWN_SHAPE, f"sequence {name!r}")
-        return self._state.sequences[name]
+        return self.state.sequences[name]
 
     def role(self, slot: int, axis: int, role: Role) -> None:
         """Say what an axis of a constant operand is to its units.
@@ -179,13 +182,13 @@ class Op:
         """
         name = self.node.input(slot)
         if self.is_constant(slot):
-            self._state.roles[Use(self.node.index, slot), axis] = role
-        elif name in self._state.origins:
-            labels = self._state.values[name][axis]
-            for use in self._state.origins[name]:
-                for place, own in enumerate(self._state.uses[use]):
+            self.state.roles[Use(self.node.index, slot), axis] = role
+        elif name in self.state.origins:
+            labels = self.state.values[name][axis]
+            for use in self.state.origins[name]:
+                for place, own in enumerate(self.state.uses[use]):
                     if labels is not None and np.array_equal(own, labels):
-                        self._state.tell(use, place, role, self.node)
+                        self.state.tell(use, place, role, self.node)
 
     def freeze(self, labels: Labels | Iterable[Labels | None] | None, reason: FreezeReason, detail: str = "") -> None:
         """Keep channels, with this node as the cause."""
@@ -220,31 +223,16 @@ def fresh_labels(labels: ChannelLabels, count: int) -> Labels:
     return labels.fresh(count)
 
 
-def split_labels(op: Op, flat: Labels, shape: Shape) -> tuple[int, Labels]:
-    """Unfold labels of one axis into several axes: tie them so that one of the new axes carries them.
+class State:
+    """Everything that the rules of one run have said so far.
 
     Args:
-        op: The node.
-        flat: Labels in row-major order of the new axes.
-        shape: Sizes of the new axes.
-
-    Returns:
-        The axis that leaves most units free, the last of several (of heads and their channels, the channels), and
-        its labels.
+        places: The axis to take where an axis unfolds, for choices that are not left to the rule.
     """
-    grid = flat.reshape(shape)
-    rows = [np.moveaxis(grid, place, -1).reshape(-1, size) for place, size in enumerate(shape)]
-    free = [op.labels.count_free(flat, table) if len(table) > 1 else flat.size for table in rows]
-    place = len(free) - 1 - int(np.argmax(free[::-1]))
-    for row in rows[place][1:]:
-        op.unify(rows[place][0], row)
-    return place, rows[place][0]
 
-
-class State:
-    """Everything that the rules of one run have said so far."""
-
-    def __init__(self) -> None:
+    def __init__(self, places: Places) -> None:
+        self.places = places
+        self.splits: list[Split] = []
         self.values: dict[str, Axes] = {}
         self.sequences: dict[str, list[Axes]] = {}
         self.uses: dict[Use, list[Labels]] = {}

@@ -215,8 +215,7 @@ def _count_causes(groups: Groups) -> list[tuple[str, int]]:
     """Causes of frozen filters in words, with the number of units, most units first."""
     counts: dict[str, int] = {}
     for entry in groups.frozen:
-        text = f"{entry.cause.reason.text} at {entry.cause.node!r}"
-        counts[text] = counts.get(text, 0) + entry.units
+        counts[entry.cause.text] = counts.get(entry.cause.text, 0) + entry.units
     return sorted(counts.items(), key=lambda item: -item[1])
 
 
@@ -226,8 +225,7 @@ def _explain_reach(groups: Groups, causes: Sequence[Freeze | None], budget: Budg
     blocked: dict[str, int] = {}
     for group, cause in zip(groups, causes, strict=True):
         if cause is not None:
-            text = f"{cause.reason.text} at {cause.node!r}"
-            blocked[text] = blocked.get(text, 0) + group.size
+            blocked[cause.text] = blocked.get(cause.text, 0) + group.size
     obstacles = sorted([*blocked.items(), *kept], key=lambda item: -item[1])[:3]
     text = "; ".join(f"{cause}: {count} units" for cause, count in obstacles) or "every group keeps one unit"
     return (

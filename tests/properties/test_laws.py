@@ -248,12 +248,18 @@ def test_new_names_change_no_group(recipe: Recipe) -> None:
     def new(name: str) -> str:
         return names.setdefault(name, f"r{(len(names) * 7919) % 99991:05d}") if name else ""
 
-    for value in [*renamed.graph.input, *renamed.graph.output, *renamed.graph.initializer]:
-        value.name = new(value.name)
-    for node in renamed.graph.node:
-        node.name = new(node.name)
-        for slots in (node.input, node.output):
-            slots[:] = [new(name) for name in slots]
+    def rename(graph: onnx.GraphProto) -> None:
+        for value in [*graph.input, *graph.output, *graph.initializer]:
+            value.name = new(value.name)
+        for node in graph.node:
+            node.name = new(node.name)
+            for slots in (node.input, node.output):
+                slots[:] = [new(name) for name in slots]
+            for attribute in node.attribute:
+                if attribute.HasField("g"):
+                    rename(attribute.g)
+
+    rename(renamed.graph)
     model = load_model(renamed, {names["x"]: build(recipe).inputs["x"]})
     assert structure(find_groups(model)) == structure(groups, names)
 

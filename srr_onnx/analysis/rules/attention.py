@@ -11,7 +11,8 @@ from __future__ import annotations
 import numpy as np
 
 from srr_onnx.analysis.labels import FreezeReason, Labels
-from srr_onnx.analysis.rule import Axes, CannotFollow, Change, Op, channel_rule, split_labels
+from srr_onnx.analysis.rule import Axes, CannotFollow, Change, Op, channel_rule
+from srr_onnx.analysis.splits import split_labels
 
 _MASK, _CACHES = 3, (4, 5)
 

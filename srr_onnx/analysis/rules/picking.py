@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from srr_onnx.analysis.labels import FreezeReason, Labels
-from srr_onnx.analysis.rule import CannotFollow, Change, Op, Positions, channel_rule, split_labels
+from srr_onnx.analysis.rule import CannotFollow, Change, Op, Positions, channel_rule
+from srr_onnx.analysis.splits import split_labels
 
 Array = np.ndarray[Any, Any]
 

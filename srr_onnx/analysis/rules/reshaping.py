@@ -10,7 +10,8 @@ import math
 import numpy as np
 
 from srr_onnx.analysis.labels import FreezeReason, Labels
-from srr_onnx.analysis.rule import Axes, CannotFollow, Change, Op, channel_rule, split_labels
+from srr_onnx.analysis.rule import Axes, CannotFollow, Change, Op, channel_rule
+from srr_onnx.analysis.splits import split_labels
 from srr_onnx.graph.model import Shape
 
 # Values of more elements are not refolded: their labels would take a gigabyte.

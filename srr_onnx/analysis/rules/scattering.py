@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from srr_onnx.analysis.labels import FreezeReason, Labels
-from srr_onnx.analysis.rule import Axes, Change, Op, Positions, channel_rule, split_labels
+from srr_onnx.analysis.rule import Axes, Change, Op, Positions, channel_rule
 from srr_onnx.analysis.rules.picking import renumber
+from srr_onnx.analysis.splits import split_labels
 
 Array = np.ndarray[Any, Any]
 
@@ -35,8 +36,10 @@ def _follow_line(op: Op, labels: Labels | None, axis: int) -> Labels | None:
     indices = op.constant(1)
     line = _line(indices, axis)
     if line is None:
-        reason = FreezeReason.COMPUTED_OPERAND if indices is None else FreezeReason.LAYOUT
-        op.freeze(labels, reason, "indices")
+        if indices is None:
+            op.freeze(labels, FreezeReason.COMPUTED_OPERAND, "indices")
+        else:
+            op.freeze(labels, FreezeReason.LAYOUT, "indices differ beside their axis")
         return None
     return labels[line]
 
@@ -131,8 +134,10 @@ def _follow_column(op: Op, picked: Axes) -> tuple[int, Labels] | None:
     labels = picked[labelled[0]]
     assert labels is not None
     if indices is None or len(labelled) > 1:
-        reason = FreezeReason.COMPUTED_OPERAND if indices is None else FreezeReason.LAYOUT
-        op.freeze(picked, reason, "indices")
+        if indices is None:
+            op.freeze(picked, FreezeReason.COMPUTED_OPERAND, "indices")
+        else:
+            op.freeze(picked, FreezeReason.LAYOUT, "indices along several axes with channels")
         return None
     table = labels[indices[..., labelled[0]]]
     if table.size < 2:

@@ -66,8 +66,8 @@ def of_folded_heads(g: Graph, y: str, op: str) -> str:
 
 
 def of_many_folded_heads(g: Graph, y: str, op: str) -> str:
-    """Of six heads with one channel each more are left if they go whole."""
-    parts = [tokens(g, y, 8, name) for name in "qkv"]
+    """Of eight heads with two channels each more are left if they go whole."""
+    parts = [tokens(g, y, 16, name) for name in "qkv"]
     mask = g.constant(np.random.default_rng(0).random((8, TOKENS, TOKENS)) > 0.3)
     return map_of_tokens(g, g(op, *parts, mask, q_num_heads=8, kv_num_heads=8))
 
@@ -146,3 +146,56 @@ def test_as_many_heads_as_channels_in_one() -> None:
         return map_of_heads(g, g("MatMul", scores, g("Transpose", value, perm=[0, 1, 3, 2])))
 
     table.check(Row("Softmax", 13, body, sizes=(8, 4, 6)))
+
+
+def attend_by_hand(g: Graph, parts: list[str]) -> str:
+    """Attention over tokens, of queries, keys and values (1, heads, tokens, width)."""
+    query, key, value = parts
+    scores = g("MatMul", query, g("Transpose", key, perm=[0, 1, 3, 2]))
+    scores = g("Softmax", g("Mul", scores, g.weight(1, g.shapes[query][1], 1, 1, scale=1.0)), axis=-1)
+    return map_of_heads(g, g("MatMul", scores, value))
+
+
+def in_one(g: Graph, y: str, count: int, width: int) -> list[str]:
+    """Queries, keys and values from one product, as vision transformers have it."""
+    folded = g("Reshape", tokens(g, y, 3 * count * width, "qkv"), shape=[1, TOKENS, 3, count, width])
+    parts = g("Split", g("Transpose", folded, perm=[2, 0, 3, 1, 4]), axis=0, split=[1, 1, 1], outputs=3)
+    return [g("Squeeze", part, axes=[0]) for part in parts]
+
+
+def test_written_out_in_one_product() -> None:
+    """A place in the heads goes with queries, keys and values alike: they are cut out of one tensor."""
+    table.check(Row("Softmax", 13, lambda g, y: attend_by_hand(g, in_one(g, y, 2, 4)), sizes=(8, 4)))
+
+
+def test_more_heads_than_channels_in_one_go_whole() -> None:
+    def body(g: Graph, y: str) -> str:
+        return attend_by_hand(g, [heads(g, y, 6, 2, name) for name in "qkv"])
+
+    table.check(Row("Softmax", 13, body, sizes=(8, 6)))
+
+
+def test_more_heads_than_channels_beside_wider_values() -> None:
+    """Queries alone would give up whole heads, keys and values in one channels: nothing would fit, so one gives way."""
+
+    def body(g: Graph, y: str) -> str:
+        both = g("Reshape", g.conv(y, 36, name="kv"), shape=[1, 4, 9, TOKENS])
+        key, value = (
+            g("Transpose", part, perm=[0, 1, 3, 2]) for part in g("Split", both, axis=2, split=[3, 6], outputs=2)
+        )
+        return attend_by_hand(g, [heads(g, y, 4, 3, "q"), key, value])
+
+    table.check(Row("Softmax", 13, body, sizes=(8, 3, 6)))
+
+
+def test_attention_between_channels_gives_up_whole_heads() -> None:
+    """A softmax over channels is inexact for the channels of a head, exact for heads."""
+
+    def body(g: Graph, y: str) -> str:
+        query, key, value = in_one(g, y, 3, 4)
+        query, value = (g("Transpose", part, perm=[0, 1, 3, 2]) for part in (query, value))
+        scores = g("Softmax", g("MatMul", query, key), axis=-1)  # (1, heads, width, width)
+        mixed = g("Transpose", g("MatMul", scores, value), perm=[0, 1, 3, 2])
+        return map_of_heads(g, mixed)
+
+    table.check(Row("Softmax", 13, body, sizes=(8, 3)))

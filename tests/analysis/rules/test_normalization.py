@@ -46,6 +46,18 @@ def mean_variance(g: Graph, y: str, op: str) -> str:
     return str(g(op, y, axes=[1], shape=g.shapes[y]))
 
 
+def over_columns(g: Graph, y: str, op: str) -> str:
+    return str(g(op, y, axis=3))
+
+
+def layer_of_columns(g: Graph, y: str, op: str) -> str:
+    return str(g(op, y, *vectors(g, 4, 2 if op == "LayerNormalization" else 1), shape=g.shapes[y]))
+
+
+def mean_variance_over_space(g: Graph, y: str, op: str) -> str:
+    return str(g(op, y, axes=[2, 3], shape=g.shapes[y]))
+
+
 def neighbours(g: Graph, y: str, op: str) -> str:
     return str(g(op, y, size=3))
 
@@ -56,6 +68,10 @@ ROWS = [
     *rows("GroupNormalization", (18, 21), group, sizes=(4,), axes=frozenset({(1, 0), (2, 0)})),
     *rows("LayerNormalization", (17,), layer, axes=frozenset({(1, 0), (2, 0)}), inexact=True),
     *rows("RMSNormalization", (23,), layer, axes=frozenset({(1, 0)}), inexact=True),
+    *rows("LayerNormalization RMSNormalization", (17, 23), layer_of_columns),
+    *rows("Softmax LogSoftmax Hardmax", (1, 11, 13), over_columns),
+    *rows("LpNormalization", (1, 22), over_columns),
+    *rows("MeanVarianceNormalization", (9, 13), mean_variance_over_space),
     *rows("Softmax LogSoftmax Hardmax", (1, 11, 13), over_channels, inexact=True),
     *rows("LpNormalization", (1, 22), over_channels, inexact=True),
     *rows("MeanVarianceNormalization", (9, 13), mean_variance, inexact=True),
@@ -68,27 +84,12 @@ def test_row(row: Row) -> None:
     table.check(row)
 
 
-@pytest.mark.parametrize("op_type", ["Softmax", "LogSoftmax", "Hardmax", "LpNormalization"])
-def test_other_axes_are_exact(op_type: str) -> None:
-    def body(g: Graph, y: str) -> str:
-        return str(g(op_type, y, axis=3))
-
-    table.check(Row(op_type, table.since(op_type, 17), body))
-
-
 @pytest.mark.parametrize("op_type", ["Softmax", "LogSoftmax", "Hardmax"])
 def test_before_version_13_all_axes_from_the_given_one_mix(op_type: str) -> None:
     def body(g: Graph, y: str) -> str:
         return str(g(op_type, y, axis=0))
 
     table.check(Row(op_type, 11, body, inexact=True))
-
-
-def test_mean_and_variance_over_space_are_exact() -> None:
-    def body(g: Graph, y: str) -> str:
-        return str(g("MeanVarianceNormalization", y, axes=[2, 3], shape=g.shapes[y]))
-
-    table.check(Row("MeanVarianceNormalization", 13, body))
 
 
 def test_training_mode_has_more_outputs() -> None:

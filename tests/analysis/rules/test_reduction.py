@@ -97,9 +97,8 @@ def determinant(g: Graph, y: str, op: str) -> str:
 
 
 def determinant_of_channels(g: Graph, y: str, op: str) -> str:
-    square = g("Reshape", y, shape=[1, 2, 8, 8])
-    turned = g("Transpose", square, perm=[0, 1, 3, 2])
-    return str(g("Unsqueeze", g(op, turned), axes=[2, 3]))
+    square = g("Slice", g("Reshape", y, shape=[1, 8, 16]), starts=[0], ends=[8], axes=[2])
+    return str(g("Unsqueeze", g(op, g("Unsqueeze", square, axes=[1])), axes=[2, 3]))
 
 
 def spectrum(g: Graph, y: str, op: str) -> str:
