@@ -24,7 +24,7 @@ from onnx import helper
 from srr_onnx.errors import ModelError
 from srr_onnx.graph.folding import fold_constants, fold_with_reference
 from srr_onnx.graph.model import Model, Node, Shape
-from srr_onnx.graph.nodes import check_names, make_nodes, sort_nodes
+from srr_onnx.graph.nodes import check_names, check_outside, make_nodes, sort_nodes
 from srr_onnx.graph.shapes import TOO_DEEP, infer_node, infer_shapes, is_too_deep, resolve_inputs
 from srr_onnx.graph.sizes import guess_inputs, is_followed, open_pictures
 from srr_onnx.graph.tensors import check_subgraphs, detach_payload, is_large, read_tensor, stored_tensors
@@ -56,6 +56,7 @@ def load_model(
         The loaded model; its shapes hold for the given input shapes.
 
     Raises:
+        UnsupportedError: Sizes are missing, but all that could be pruned lies inside subgraphs anyway.
         ModelError: Not a file, not ONNX, damaged, unsafe external data, or an input shape is missing or wrong.
         UnknownNameError: `input_shapes` names no input of the graph.
     """
@@ -94,7 +95,11 @@ def load_model(
             elsewhere = next(guesses, {})
             guessed = frozenset(name for name, _ in open_pictures(slim.graph) if name not in given)
             return dataclasses.replace(model, guessed=guessed, elsewhere=MappingProxyType(elsewhere))
-    return assemble(resolve_inputs(slim.graph, given))
+    try:
+        return assemble(resolve_inputs(slim.graph, given))
+    except ModelError:
+        check_outside(slim.graph)  # who is asked for sizes should know if they are of no use
+        raise
 
 
 def assemble_model(
