@@ -17,14 +17,13 @@ from typing import IO, Any
 
 import numpy as np
 import onnx
-import onnx.inliner
 from google.protobuf.message import DecodeError
 from onnx import helper
 
 from srr_onnx.errors import ModelError
 from srr_onnx.graph.folding import fold_constants, fold_with_reference
 from srr_onnx.graph.model import Model, Node, Shape
-from srr_onnx.graph.nodes import check_names, check_outside, make_nodes, sort_nodes
+from srr_onnx.graph.nodes import check_names, check_outside, inline_functions, make_nodes, sort_nodes
 from srr_onnx.graph.shapes import TOO_DEEP, infer_node, infer_shapes, is_too_deep, resolve_inputs
 from srr_onnx.graph.sizes import guess_inputs, is_followed, open_pictures
 from srr_onnx.graph.tensors import check_subgraphs, detach_payload, is_large, read_tensor, stored_tensors
@@ -62,7 +61,7 @@ def load_model(
     """
     path = None if isinstance(source, (bytes, onnx.ModelProto)) else Path(source)
     proto, payload, find_sha256, size = _read(source, path)
-    proto = _inline_functions(proto)
+    proto = inline_functions(proto)
     folder = None if path is None else path.resolve().parent
     check_subgraphs(proto.graph)
     stored: dict[str, np.ndarray[Any, Any]] = {}
@@ -198,19 +197,6 @@ def _read(
     if not proto.graph.output:
         raise ModelError(f"{where} has no graph outputs: the file is damaged")
     return proto, payload, find_sha256, size
-
-
-def _inline_functions(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """Put the bodies of model-local functions in the place of their calls; initializers and other nodes stay.
-
-    A function that cannot be inlined stays a call, and what reaches it is frozen.
-    """
-    if not proto.functions:
-        return proto
-    try:
-        return onnx.inliner.inline_local_functions(proto)
-    except Exception:  # the C++ library raises several kinds
-        return proto
 
 
 def _open(source: str | os.PathLike[str] | bytes | onnx.ModelProto) -> IO[bytes]:

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 import onnx
+import onnx.inliner
 from onnx import AttributeProto
 
 from srr_onnx.errors import ModelError, UnsupportedError
@@ -59,6 +60,23 @@ def check_names(graph: onnx.GraphProto) -> None:
     for name in outputs:
         if name not in known:
             raise ModelError(f"nothing makes the graph output {name!r}: the file is damaged")
+
+
+def inline_functions(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Put the bodies of model-local functions in the place of their calls; initializers and other nodes stay.
+
+    Args:
+        proto: A model; large payloads may be taken out of it.
+
+    Returns:
+        The model. A function that cannot be inlined (one of another operator set version, say) stays a call.
+    """
+    if not proto.functions:
+        return proto
+    try:
+        return onnx.inliner.inline_local_functions(proto)
+    except Exception:  # the C++ library raises several kinds
+        return proto
 
 
 def make_nodes(proto: onnx.ModelProto) -> list[Node]:

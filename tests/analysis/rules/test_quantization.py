@@ -176,6 +176,24 @@ def test_scales_that_are_computed_keep_nothing_wrong() -> None:
     assert found == [[8], []]
 
 
+def test_four_bit_weights_freeze_and_survive() -> None:
+    """numpy has no array for them: their layer stays, the rest goes."""
+    g = Graph(21)
+    y = g.conv(g("Relu", g.conv(g.input("x", (1, 3, 4, 4)), 8, name="first")), 6, name="second")
+    scale = g.constant(np.float32(0.1))
+    weight = g("DequantizeLinear", "nibbles", scale, shape=(5, 6, 1, 1))
+    g.dtypes[weight] = TensorProto.FLOAT
+    g.output(g.conv(g("Relu", g("Conv", g("Relu", y), weight, name="third")), 2, name="last"))
+    proto = g.model()
+    steps = g.rng.integers(-8, 8, (5, 6, 1, 1)).reshape(-1).tolist()
+    proto.graph.initializer.append(onnx.helper.make_tensor("nibbles", TensorProto.INT4, (5, 6, 1, 1), steps))
+    onnx.save(proto, "int4.onnx")
+    result = prune("int4.onnx", "pruned.onnx", ratio=0.5, criterion="l1")
+    assert [group.nodes for group in find_groups(result.original)] == [("first",)]
+    assert result.plan.proof["relative_error"] <= oracle.TOLERANCE < result.plan.proof["moved"]
+    assert onnx.load("pruned.onnx").graph.initializer[-1] == proto.graph.initializer[-1]
+
+
 class Pictures(CalibrationDataReader):  # type: ignore[misc]
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.left = [{"x": np.random.default_rng(seed).standard_normal(shape).astype(np.float32)} for seed in range(3)]
