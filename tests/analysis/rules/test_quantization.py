@@ -17,7 +17,7 @@ from rows import Row, rows
 from srr_onnx.analysis.find import find_groups
 from srr_onnx.analysis.groups import Role
 from srr_onnx.analysis.labels import FreezeReason
-from srr_onnx.errors import UnsupportedError
+from srr_onnx.errors import ProofError, UnsupportedError
 from srr_onnx.graph.load import load_model
 from srr_onnx.pipeline import prune
 from srr_onnx.rewriting.apply import kept_positions, prune_units
@@ -261,8 +261,31 @@ def test_without_the_rounding_a_wrong_pruning_is_still_caught() -> None:
     for init in pruned.proto.graph.initializer:
         if init.name == name:
             init.raw_data = pruned.constants[name][::-1].tobytes()
-    with pytest.raises(Exception, match="differs from the masked original"):
+    with pytest.raises(ProofError, match="differs from the masked original"):
         verify_pruned(model, load_model(pruned.proto), kept)
+
+
+def test_a_mistake_below_a_step_is_caught() -> None:
+    """A bias that is off by a hundredth of a step of the output: rounded, the outputs would be the same."""
+    g = Graph(13)
+    y = g.conv(g.input("x", (1, 3, 4, 4)), 8, name="first")
+    scale, zero = g.constant(np.float32(0.5)), g.constant(np.uint8(131))
+    g.output(g("DequantizeLinear", g("QuantizeLinear", g.conv(y, 2, name="last"), scale, zero), scale, zero))
+    model = load_model(g.model())
+    groups = find_groups(model)
+    is_kept = table.halve(groups)
+    pruned, kept = prune_units(model, groups, is_kept), kept_positions(groups, is_kept)
+    proof = verify_pruned(model, pruned, kept)
+    assert proof.relative_error <= oracle.TOLERANCE < proof.moved
+    assert not proof.is_rounded
+    for init in pruned.proto.graph.initializer:
+        if init.name == "last.bias":
+            init.raw_data = (pruned.constants["last.bias"] + np.float32(0.005)).tobytes()
+    wrong, feeds = load_model(pruned.proto), feeds_for(g.model())
+    same = [run_ort(found.proto, feeds)[model.outputs[0]] for found in (pruned, wrong)]
+    np.testing.assert_array_equal(*same)
+    with pytest.raises(ProofError, match="differs from the masked original"):
+        verify_pruned(model, wrong, kept)
 
 
 def test_leaving_the_rounding_out_leaves_the_rest() -> None:
