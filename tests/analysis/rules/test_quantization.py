@@ -194,6 +194,32 @@ def test_four_bit_weights_freeze_and_survive() -> None:
     assert onnx.load("pruned.onnx").graph.initializer[-1] == proto.graph.initializer[-1]
 
 
+def test_integers_that_stand_for_bfloat16() -> None:
+    """The type of the result is an attribute; the proof runs in float32, for which the runtime has kernels."""
+    g = Graph(23)
+    kind, dtype = TensorProto.BFLOAT16, onnx.helper.tensor_dtype_to_np_dtype(TensorProto.BFLOAT16)
+    x, scale = g.input("x", (1, 3, 4, 4), dtype=kind), g.constant(np.float32(0.01))
+    first = g.constant(g.rng.integers(-99, 99, (8, 3, 1, 1)), "first.int", dtype="i1")
+    y = g("Relu", g("Conv", x, g("DequantizeLinear", first, scale, output_dtype=kind), name="first"))
+    g.output(g("Conv", y, g.constant((g.rng.standard_normal((2, 8, 1, 1)) * 0.4).astype(dtype)), name="last"))
+    result = prune(load_model(g.model()), None, ratio=0.5, criterion="l1")
+    assert result.model.shapes["first.int"] == (4, 3, 1, 1)
+    assert result.plan.proof["relative_error"] <= oracle.TOLERANCE < result.plan.proof["moved"]
+
+
+def test_integers_behind_a_node_count_as_parameters() -> None:
+    """A weight that is turned before it is dequantized: counted once, before and after."""
+    g = Graph(13)
+    array = g.constant(g.rng.integers(-99, 99, (3, 8, 1, 1)), "turned", dtype="i1")
+    weight = g("DequantizeLinear", g("Transpose", array, perm=[1, 0, 2, 3]), g.constant(np.float32(0.01)))
+    y = g("Conv", g.input("x", (1, 3, 4, 4)), weight, name="first")
+    g.output(g.conv(g("Relu", y), 2, bias=False, name="last"))
+    result = prune(load_model(g.model()), None, params=0.5, criterion="l1")
+    assert result.plan.before.params == 24 + 1 + 16
+    assert result.plan.after.params == 9 + 1 + 6
+    assert result.plan.proof["relative_error"] <= oracle.TOLERANCE < result.plan.proof["moved"]
+
+
 class Pictures(CalibrationDataReader):  # type: ignore[misc]
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.left = [{"x": np.random.default_rng(seed).standard_normal(shape).astype(np.float32)} for seed in range(3)]
