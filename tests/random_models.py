@@ -159,6 +159,8 @@ class Net:
             if form > 0.95:  # an initializer that is declared as an input too
                 g.inputs.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape))
             return name
+        if form < 0.70 and g.opset >= 13:
+            return self.quantized(rng, shape, stem)
         if form < 0.75:
             array = g.initializers.pop(g.weight(*shape, name=f"{stem}.tmp"))
             return str(g("Constant", value=onnx.numpy_helper.from_array(array)))
@@ -168,6 +170,18 @@ class Net:
         turned = g.weight(*[shape[axis] for axis in order], name=f"{stem}.weight", scale=shape[0] ** -0.5)
         back = [order.index(axis) for axis in range(len(shape))]
         return str(g("Transpose", turned, perm=back))
+
+    def quantized(self, rng: Rng, shape: tuple[int, ...], stem: str) -> str:
+        """A weight stored as eight-bit integers, with one scale for all or one along some axis."""
+        g, axis = self.g, int(rng.integers(-1, len(shape)))
+        count = shape[axis] if axis >= 0 else 1
+        sizes = [count if place == axis else 1 for place in range(len(shape))]
+        scale = (rng.uniform(0.5, 1.5, count) / 64 / np.sqrt(max(1, int(np.prod(shape[1:]))))).astype(np.float32)
+        zero = rng.integers(-30, 30, count).astype(np.int8)
+        steps = np.clip(rng.standard_normal(shape) * 50 + zero.reshape(sizes), -128, 127).astype(np.int8)
+        parts = [steps, scale, zero] if axis >= 0 else [steps, scale[0], zero[0]]
+        names = [g.constant(part, f"{stem}.{word}") for part, word in zip(parts, ("int", "scale", "zero"), strict=True)]
+        return str(g("DequantizeLinear", *names, **({"axis": axis} if axis >= 0 else {})))
 
     def finish(self) -> onnx.ModelProto:
         """Put heads on what is left over, and make outputs."""

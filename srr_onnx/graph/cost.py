@@ -12,11 +12,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import onnx
 
 from srr_onnx.graph.model import Model, Node, Shape
+from srr_onnx.graph.nodes import COUNTED
 
-_COUNTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 CONVENTION = "MACs of Conv, ConvTranspose, Gemm and MatMul, without bias"
 
 
@@ -85,7 +84,7 @@ def mac_factors(node: Node, shapes: Mapping[str, Shape]) -> tuple[Factor, ...]:
     Source:
         ONNX operators Conv, ConvTranspose, Gemm, MatMul: multiply-adds of the defining sums.
     """
-    if node.domain or node.op_type not in _COUNTED:
+    if node.domain or node.op_type not in COUNTED:
         return ()
     a, b, y = (shapes.get(name) for name in (node.inputs[0], node.input(1), node.outputs[0]))
     if a is None or b is None or y is None:
@@ -111,24 +110,6 @@ def is_float(array: np.ndarray[Any, Any]) -> bool:
 def is_parameter(model: Model, name: str) -> bool:
     """Whether a constant counts as parameters: floating-point numbers, and integers that stand for such."""
     return name in model.constants and (is_float(model.constants[name]) or name in model.quantized)
-
-
-def subgraph_products(graph: onnx.GraphProto) -> dict[int, int]:
-    """Count the nodes inside subgraphs that would cost multiply-accumulates.
-
-    Args:
-        graph: The main graph of a model, or a subgraph.
-
-    Returns:
-        Their number, of all depths, by index of the node that holds the subgraphs.
-    """
-    found = {}
-    for index, node in enumerate(graph.node):
-        inner = [g for a in node.attribute for g in ([a.g] if a.HasField("g") else a.graphs)]
-        if inner:
-            own = sum(part.op_type in _COUNTED and part.domain in ("", "ai.onnx") for g in inner for part in g.node)
-            found[index] = own + sum(sum(subgraph_products(g).values()) for g in inner)
-    return found
 
 
 def _all(is_output: bool, slot: int, axes: range) -> tuple[Factor, ...]:

@@ -17,14 +17,13 @@ from typing import IO, Any
 
 import numpy as np
 import onnx
-import onnx.inliner
 from google.protobuf.message import DecodeError
 from onnx import helper
 
 from srr_onnx.errors import ModelError
 from srr_onnx.graph.folding import fold_constants, fold_with_reference
 from srr_onnx.graph.model import Model, Node, Shape
-from srr_onnx.graph.nodes import check_names, make_nodes, sort_nodes
+from srr_onnx.graph.nodes import check_names, check_outside, inline_functions, make_nodes, sort_nodes
 from srr_onnx.graph.shapes import TOO_DEEP, infer_node, infer_shapes, is_too_deep, resolve_inputs
 from srr_onnx.graph.sizes import guess_inputs, is_followed, open_pictures
 from srr_onnx.graph.tensors import check_external, detach_payload, is_large, read_tensor, stored_tensors
@@ -56,12 +55,13 @@ def load_model(
         The loaded model; its shapes hold for the given input shapes.
 
     Raises:
+        UnsupportedError: Sizes are missing, but all that could be pruned lies inside subgraphs anyway.
         ModelError: Not a file, not ONNX, damaged, unsafe external data, or an input shape is missing or wrong.
         UnknownNameError: `input_shapes` names no input of the graph.
     """
     path = None if isinstance(source, (bytes, onnx.ModelProto)) else Path(source)
     proto, payload, find_sha256, size = _read(source, path)
-    proto = _inline_functions(proto)
+    proto = inline_functions(proto)
     folder = None if path is None else path.resolve().parent
     check_external(proto)
     stored: dict[str, np.ndarray[Any, Any]] = {}
@@ -94,7 +94,11 @@ def load_model(
             elsewhere = next(guesses, {})
             guessed = frozenset(name for name, _ in open_pictures(slim.graph) if name not in given)
             return dataclasses.replace(model, guessed=guessed, elsewhere=MappingProxyType(elsewhere))
-    return assemble(resolve_inputs(slim.graph, given))
+    try:
+        return assemble(resolve_inputs(slim.graph, given))
+    except ModelError:
+        check_outside(slim.graph)  # who is asked for sizes should know if they are of no use
+        raise
 
 
 def assemble_model(
@@ -193,19 +197,6 @@ def _read(
     if not proto.graph.output:
         raise ModelError(f"{where} has no graph outputs: the file is damaged")
     return proto, payload, find_sha256, size
-
-
-def _inline_functions(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """Put the bodies of model-local functions in the place of their calls; initializers and other nodes stay.
-
-    A function that cannot be inlined stays a call, and what reaches it is frozen.
-    """
-    if not proto.functions:
-        return proto
-    try:
-        return onnx.inliner.inline_local_functions(proto)
-    except Exception:  # the C++ library raises several kinds
-        return proto
 
 
 def _open(source: str | os.PathLike[str] | bytes | onnx.ModelProto) -> IO[bytes]:

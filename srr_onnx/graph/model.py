@@ -154,8 +154,12 @@ class Model:
 
     @cached_property
     def quantized(self) -> frozenset[str]:
-        """Stored constants that stand for other numbers: a DequantizeLinear reads them."""
-        return frozenset(node.inputs[0] for node in self.dequantizers.values()) & frozenset(self.stored)
+        """Constants that stand for other numbers: a DequantizeLinear reads them, or what is made of them."""
+        found = {node.inputs[0] for node in self.dequantizers.values()} & set(self.constants)
+        for node in reversed(self.nodes):
+            if found.intersection(node.outputs):
+                found.update(name for name in node.inputs[:1] if name in self.constants)
+        return frozenset(found)
 
     def rank(self, value: str) -> int | None:
         """Number of axes of a value, None where unknown."""

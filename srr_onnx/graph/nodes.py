@@ -9,10 +9,14 @@ from types import MappingProxyType
 from typing import Any
 
 import onnx
+import onnx.inliner
 from onnx import AttributeProto
 
-from srr_onnx.errors import ModelError
+from srr_onnx.errors import ModelError, UnsupportedError
 from srr_onnx.graph.model import Node
+
+# Operators whose multiply-accumulates are counted.
+COUNTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 
 # Where an attribute of each kind keeps its value.
 _VALUE_FIELDS = {
@@ -58,6 +62,23 @@ def check_names(graph: onnx.GraphProto) -> None:
             raise ModelError(f"nothing makes the graph output {name!r}: the file is damaged")
 
 
+def inline_functions(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Put the bodies of model-local functions in the place of their calls; initializers and other nodes stay.
+
+    Args:
+        proto: A model; large payloads may be taken out of it.
+
+    Returns:
+        The model. A function that cannot be inlined (one of another operator set version, say) stays a call.
+    """
+    if not proto.functions:
+        return proto
+    try:
+        return onnx.inliner.inline_local_functions(proto)
+    except Exception:  # the C++ library raises several kinds
+        return proto
+
+
 def make_nodes(proto: onnx.ModelProto) -> list[Node]:
     """Decode the nodes of the main graph.
 
@@ -89,6 +110,42 @@ def make_nodes(proto: onnx.ModelProto) -> list[Node]:
             )
         )
     return nodes
+
+
+def check_outside(graph: onnx.GraphProto) -> None:
+    """Check that not all convolutions and products lie inside subgraphs.
+
+    Args:
+        graph: The main graph of a model.
+
+    Raises:
+        UnsupportedError: The main graph has none of them, its subgraphs have.
+    """
+    if _count_products(graph):
+        return
+    inside = {}
+    for node in graph.node:
+        count = sum(_count_products(inner, is_deep=True) for inner in _subgraphs(node))
+        if count:
+            inside[node.name or node.op_type] = count
+    if inside:
+        raise UnsupportedError(
+            f"all convolutions and products of this model ({sum(inside.values())}) lie inside "
+            f"{', '.join(map(repr, inside))}, and the insides of If, Loop and Scan are not pruned: export the model "
+            "without it, e.g. for one branch only"
+        )
+
+
+def _count_products(graph: onnx.GraphProto, *, is_deep: bool = False) -> int:
+    count = sum(node.op_type in COUNTED and node.domain in ("", "ai.onnx") for node in graph.node)
+    if is_deep:
+        count += sum(_count_products(inner, is_deep=True) for node in graph.node for inner in _subgraphs(node))
+    return count
+
+
+def _subgraphs(message: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    for attribute in message.attribute:
+        yield from [attribute.g] if attribute.HasField("g") else attribute.graphs
 
 
 def _decode_attributes(message: onnx.NodeProto) -> Iterator[tuple[str, Any]]:
@@ -149,12 +206,11 @@ def _check_operands(message: onnx.NodeProto, domain: str, opset: int) -> None:
 def _captured(message: onnx.NodeProto) -> Iterator[str]:
     """Outer values that the subgraphs of a node read, each once."""
     seen: set[str] = set()
-    for attribute in message.attribute:
-        for graph in [attribute.g] if attribute.HasField("g") else list(attribute.graphs):
-            for name in _free_values(graph):
-                if name not in seen:
-                    seen.add(name)
-                    yield name
+    for graph in _subgraphs(message):
+        for name in _free_values(graph):
+            if name not in seen:
+                seen.add(name)
+                yield name
 
 
 def _free_values(graph: onnx.GraphProto) -> Iterator[str]:

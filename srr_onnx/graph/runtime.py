@@ -22,7 +22,14 @@ Array = np.ndarray[Any, Any]
 
 _OTHER_FLOATS = frozenset({TensorProto.DOUBLE, TensorProto.BFLOAT16, TensorProto.FLOAT16})
 # Attributes that hold an element type, by operator.
-_TYPE_ATTRIBUTES = {"Cast": "to", "EyeLike": "dtype", "RandomNormal": "dtype", "RandomUniform": "dtype"}
+_TYPE_ATTRIBUTES = {
+    "Cast": "to",
+    "DequantizeLinear": "output_dtype",
+    "EyeLike": "dtype",
+    "QuantizeLinear": "precision",
+    "RandomNormal": "dtype",
+    "RandomUniform": "dtype",
+}
 
 
 def to_runtime_proto(

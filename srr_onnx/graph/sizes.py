@@ -13,6 +13,7 @@ import onnx
 from srr_onnx.errors import ModelError
 from srr_onnx.graph.cost import mac_factors
 from srr_onnx.graph.model import Model, Shape
+from srr_onnx.graph.nodes import COUNTED
 from srr_onnx.graph.shapes import infer_shapes, resolve_inputs
 
 # Usual sizes of classifiers, detectors and segmenters, then small ones; multiples of 32 come first, for nets that
@@ -67,5 +68,4 @@ def open_pictures(graph: onnx.GraphProto) -> Iterator[tuple[str, tuple[int | Non
 
 def is_followed(model: Model) -> bool:
     """Whether the shapes of all convolutions and products are known at the model's input shapes."""
-    counted = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-    return all(mac_factors(node, model.shapes) for node in model.nodes if node.op_type in counted and not node.domain)
+    return all(mac_factors(node, model.shapes) for node in model.nodes if node.op_type in COUNTED and not node.domain)

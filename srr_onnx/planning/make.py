@@ -12,8 +12,9 @@ import numpy as np
 from srr_onnx.analysis.groups import Groups
 from srr_onnx.analysis.labels import Freeze, FreezeReason
 from srr_onnx.errors import PlanError, UnknownNameError, UnsupportedError
-from srr_onnx.graph.cost import mac_factors, subgraph_products
+from srr_onnx.graph.cost import mac_factors
 from srr_onnx.graph.model import Model
+from srr_onnx.graph.nodes import check_outside
 from srr_onnx.graph.quantization import INTEGER_OPERATORS
 from srr_onnx.planning.allocation import allocate, allocate_ratio, allocations, reach
 from srr_onnx.planning.budget import NAMES, QUANTITIES, Budget
@@ -186,14 +187,7 @@ def check_prunable(model: Model, groups: Groups, causes: Sequence[Freeze | None]
             "prune the floating-point model before you quantize it, or quantize it in the QDQ format"
         )
     if not any(mac_factors(node, model.shapes) for node in model.nodes):
-        inside = [(index, count) for index, count in subgraph_products(model.proto.graph).items() if count]
-        if inside:
-            names = ", ".join(repr(node.label) for node in model.nodes if node.index in dict(inside))
-            raise UnsupportedError(
-                f"all {sum(count for _, count in inside)} convolutions and products of this model lie inside {names}, "
-                "and the insides of If, Loop and Scan are not pruned: export the model without it, e.g. for one branch "
-                "only"
-            )
+        check_outside(model.proto.graph)
         operators = ", ".join(sorted({node.op_type for node in model.nodes})[:6])
         raise UnsupportedError(
             f"there is no Conv, ConvTranspose, Gemm or MatMul to prune in this model (it has {operators})"

@@ -93,9 +93,21 @@ def inside(depth: int) -> onnx.ModelProto:
 
 @pytest.mark.parametrize("depth", [1, 2, 25])
 def test_a_model_inside_an_if_is_refused_in_one_line(depth: int) -> None:
-    with pytest.raises(UnsupportedError, match=rf"all 1 convolutions and products .* inside 'if{depth - 1}'") as caught:
+    with pytest.raises(
+        UnsupportedError, match=rf"all convolutions and products .*\(1\) lie inside 'if{depth - 1}'"
+    ) as caught:
         prune(load_model(inside(depth)), None, flops=0.3)
     assert "\n" not in str(caught.value)
+
+
+def test_sizes_are_not_asked_for_in_vain() -> None:
+    proto = inside(1)
+    dims = proto.graph.input[0].type.tensor_type.shape.dim
+    for axis in (1, 2, 3):
+        dims[axis].dim_param = f"open{axis}"
+    with pytest.raises(UnsupportedError, match=r"all convolutions and products .*\(1\) lie inside 'if0'"):
+        load_model(proto)
+    assert load_model(proto, {"x": (1, 3, 4, 4)}).inputs["x"] == (1, 3, 4, 4)
 
 
 def field(number: int, payload: bytes) -> bytes:

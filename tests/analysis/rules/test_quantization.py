@@ -17,7 +17,7 @@ from rows import Row, rows
 from srr_onnx.analysis.find import find_groups
 from srr_onnx.analysis.groups import Role
 from srr_onnx.analysis.labels import FreezeReason
-from srr_onnx.errors import UnsupportedError
+from srr_onnx.errors import ProofError, UnsupportedError
 from srr_onnx.graph.load import load_model
 from srr_onnx.pipeline import prune
 from srr_onnx.rewriting.apply import kept_positions, prune_units
@@ -176,6 +176,50 @@ def test_scales_that_are_computed_keep_nothing_wrong() -> None:
     assert found == [[8], []]
 
 
+def test_four_bit_weights_freeze_and_survive() -> None:
+    """numpy has no array for them: their layer stays, the rest goes."""
+    g = Graph(21)
+    y = g.conv(g("Relu", g.conv(g.input("x", (1, 3, 4, 4)), 8, name="first")), 6, name="second")
+    scale = g.constant(np.float32(0.1))
+    weight = g("DequantizeLinear", "nibbles", scale, shape=(5, 6, 1, 1))
+    g.dtypes[weight] = TensorProto.FLOAT
+    g.output(g.conv(g("Relu", g("Conv", g("Relu", y), weight, name="third")), 2, name="last"))
+    proto = g.model()
+    steps = g.rng.integers(-8, 8, (5, 6, 1, 1)).reshape(-1).tolist()
+    proto.graph.initializer.append(onnx.helper.make_tensor("nibbles", TensorProto.INT4, (5, 6, 1, 1), steps))
+    onnx.save(proto, "int4.onnx")
+    result = prune("int4.onnx", "pruned.onnx", ratio=0.5, criterion="l1")
+    assert [group.nodes for group in find_groups(result.original)] == [("first",)]
+    assert result.plan.proof["relative_error"] <= oracle.TOLERANCE < result.plan.proof["moved"]
+    assert onnx.load("pruned.onnx").graph.initializer[-1] == proto.graph.initializer[-1]
+
+
+def test_integers_that_stand_for_bfloat16() -> None:
+    """The type of the result is an attribute; the proof runs in float32, for which the runtime has kernels."""
+    g = Graph(23)
+    kind, dtype = TensorProto.BFLOAT16, onnx.helper.tensor_dtype_to_np_dtype(TensorProto.BFLOAT16)
+    x, scale = g.input("x", (1, 3, 4, 4), dtype=kind), g.constant(np.float32(0.01))
+    first = g.constant(g.rng.integers(-99, 99, (8, 3, 1, 1)), "first.int", dtype="i1")
+    y = g("Relu", g("Conv", x, g("DequantizeLinear", first, scale, output_dtype=kind), name="first"))
+    g.output(g("Conv", y, g.constant((g.rng.standard_normal((2, 8, 1, 1)) * 0.4).astype(dtype)), name="last"))
+    result = prune(load_model(g.model()), None, ratio=0.5, criterion="l1")
+    assert result.model.shapes["first.int"] == (4, 3, 1, 1)
+    assert result.plan.proof["relative_error"] <= oracle.TOLERANCE < result.plan.proof["moved"]
+
+
+def test_integers_behind_a_node_count_as_parameters() -> None:
+    """A weight that is turned before it is dequantized: counted once, before and after."""
+    g = Graph(13)
+    array = g.constant(g.rng.integers(-99, 99, (3, 8, 1, 1)), "turned", dtype="i1")
+    weight = g("DequantizeLinear", g("Transpose", array, perm=[1, 0, 2, 3]), g.constant(np.float32(0.01)))
+    y = g("Conv", g.input("x", (1, 3, 4, 4)), weight, name="first")
+    g.output(g.conv(g("Relu", y), 2, bias=False, name="last"))
+    result = prune(load_model(g.model()), None, params=0.5, criterion="l1")
+    assert result.plan.before.params == 24 + 1 + 16
+    assert result.plan.after.params == 9 + 1 + 6
+    assert result.plan.proof["relative_error"] <= oracle.TOLERANCE < result.plan.proof["moved"]
+
+
 class Pictures(CalibrationDataReader):  # type: ignore[misc]
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.left = [{"x": np.random.default_rng(seed).standard_normal(shape).astype(np.float32)} for seed in range(3)]
@@ -243,8 +287,31 @@ def test_without_the_rounding_a_wrong_pruning_is_still_caught() -> None:
     for init in pruned.proto.graph.initializer:
         if init.name == name:
             init.raw_data = pruned.constants[name][::-1].tobytes()
-    with pytest.raises(Exception, match="differs from the masked original"):
+    with pytest.raises(ProofError, match="differs from the masked original"):
         verify_pruned(model, load_model(pruned.proto), kept)
+
+
+def test_a_mistake_below_a_step_is_caught() -> None:
+    """A bias that is off by a hundredth of a step of the output: rounded, the outputs would be the same."""
+    g = Graph(13)
+    y = g.conv(g.input("x", (1, 3, 4, 4)), 8, name="first")
+    scale, zero = g.constant(np.float32(0.5)), g.constant(np.uint8(131))
+    g.output(g("DequantizeLinear", g("QuantizeLinear", g.conv(y, 2, name="last"), scale, zero), scale, zero))
+    model = load_model(g.model())
+    groups = find_groups(model)
+    is_kept = table.halve(groups)
+    pruned, kept = prune_units(model, groups, is_kept), kept_positions(groups, is_kept)
+    proof = verify_pruned(model, pruned, kept)
+    assert proof.relative_error <= oracle.TOLERANCE < proof.moved
+    assert not proof.is_rounded
+    for init in pruned.proto.graph.initializer:
+        if init.name == "last.bias":
+            init.raw_data = (pruned.constants["last.bias"] + np.float32(0.005)).tobytes()
+    wrong, feeds = load_model(pruned.proto), feeds_for(g.model())
+    same = [run_ort(found.proto, feeds)[model.outputs[0]] for found in (pruned, wrong)]
+    np.testing.assert_array_equal(*same)
+    with pytest.raises(ProofError, match="differs from the masked original"):
+        verify_pruned(model, wrong, kept)
 
 
 def test_leaving_the_rounding_out_leaves_the_rest() -> None:
