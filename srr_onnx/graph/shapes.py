@@ -160,9 +160,10 @@ def infer_node(
     Returns:
         Shape and element type of the outputs that can be inferred; empty where inference fails.
     """
-    if message.op_type == "GroupNormalization" and not message.domain and message.input[0] in shapes:
+    first = next(iter(message.input), "")
+    if message.op_type == "GroupNormalization" and not message.domain and first in shapes and message.output:
         # ONNX has no inference for it, and refuses to try with version 18; it keeps the input's shape.
-        return {message.output[0]: (shapes[message.input[0]], dtypes.get(message.input[0]))}
+        return {message.output[0]: (shapes[first], dtypes.get(first))}
     version = next((opset.version for opset in opsets if opset.domain in ("", "ai.onnx")), 0)
     try:
         schema = onnx.defs.get_schema(message.op_type, version, message.domain)
