@@ -21,7 +21,7 @@ from google.protobuf.message import DecodeError
 from srr_onnx.errors import ModelError
 from srr_onnx.graph.folding import fold_constants, fold_with_reference
 from srr_onnx.graph.model import Model, Node, Shape
-from srr_onnx.graph.nodes import check_names, make_nodes, sort_nodes
+from srr_onnx.graph.nodes import check_names, check_scalars, make_nodes, sort_nodes
 from srr_onnx.graph.shapes import infer_node, infer_shapes, resolve_inputs
 from srr_onnx.graph.tensors import check_external, detach_payload, is_large, read_tensor, stored_tensors
 from srr_onnx.graph.wire import read_model
@@ -136,6 +136,7 @@ def assemble_model(
         return dict(zip((name for name in node.outputs if name), outputs, strict=False))
 
     constants, shape_values = fold_constants(nodes, stored, shapes, dtypes, infer, compute)
+    check_scalars(nodes, shapes)
     return Model(
         proto=proto,
         nodes=nodes,
