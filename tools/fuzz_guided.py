@@ -75,7 +75,7 @@ def main(inputs: int, seed: int, write: bool, inner: tuple[str, ...]) -> None:
         click.echo(text[-3000:])
         raise click.ClickException(f"a finding, or no run at all: {log}")
     result = (
-        f"{int(runs[1]):,} inputs; {int(lines[0]):,} points of the code reached by the first, {int(lines[-1]):,} in "
+        f"{int(runs[1]):,} inputs; {int(lines[0]):,} points of the code reached at first, {int(lines[-1]):,} in "
         f"the end; largest memory {peak[1]} MB; no findings."
     )
     click.echo(result)

@@ -23,7 +23,7 @@ from onnx import helper
 from srr_onnx.errors import ModelError
 from srr_onnx.graph.folding import fold_constants, fold_with_reference
 from srr_onnx.graph.model import Model, Node, Shape
-from srr_onnx.graph.nodes import check_names, check_outside, inline_functions, make_nodes, sort_nodes
+from srr_onnx.graph.nodes import check_names, check_outside, check_scalars, inline_functions, make_nodes, sort_nodes
 from srr_onnx.graph.shapes import TOO_DEEP, infer_node, infer_shapes, is_too_deep, resolve_inputs
 from srr_onnx.graph.sizes import guess_inputs, is_followed, open_pictures
 from srr_onnx.graph.tensors import check_external, detach_payload, is_large, read_tensor, stored_tensors
@@ -61,9 +61,9 @@ def load_model(
     """
     path = None if isinstance(source, (bytes, onnx.ModelProto)) else Path(source)
     proto, payload, find_sha256, size = _read(source, path)
+    check_external(proto)
     proto = inline_functions(proto)
     folder = None if path is None else path.resolve().parent
-    check_external(proto)
     stored: dict[str, np.ndarray[Any, Any]] = {}
     detached = set()
     for place, (name, tensor) in enumerate(stored_tensors(proto.graph)):  # initializers come first, as in `payload`
@@ -159,6 +159,7 @@ def assemble_model(
         return dict(zip((name for name in node.outputs if name), outputs, strict=False))
 
     constants, shape_values = fold_constants(nodes, stored, shapes, dtypes, infer, compute)
+    check_scalars(nodes, shapes)
     return Model(
         proto=proto,
         nodes=nodes,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import heapq
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -13,7 +14,7 @@ import onnx.inliner
 from onnx import AttributeProto
 
 from srr_onnx.errors import ModelError, UnsupportedError
-from srr_onnx.graph.model import Node
+from srr_onnx.graph.model import Node, Shape
 
 # Operators whose multiply-accumulates are counted.
 COUNTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
@@ -28,6 +29,9 @@ _VALUE_FIELDS = {
     AttributeProto.INTS: "ints",
     AttributeProto.STRINGS: "strings",
 }
+
+# Input slots that hold one number; onnxruntime 1.31 crashes where they are empty.
+_SCALARS = {"OneHot": 1, "SequenceAt": 1, "SequenceErase": 1, "SequenceInsert": 2}
 
 
 def check_names(graph: onnx.GraphProto) -> None:
@@ -146,6 +150,22 @@ def _count_products(graph: onnx.GraphProto, *, is_deep: bool = False) -> int:
 def _subgraphs(message: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
     for attribute in message.attribute:
         yield from [attribute.g] if attribute.HasField("g") else attribute.graphs
+
+
+def check_scalars(nodes: Sequence[Node], shapes: Mapping[str, Shape]) -> None:
+    """Check operands of which onnxruntime reads one element without looking whether there is one.
+
+    Raises:
+        ModelError: There is not exactly one.
+    """
+    for node in nodes:
+        slot = _SCALARS.get(node.op_type) if not node.domain else None
+        name = "" if slot is None else node.input(slot)
+        if math.prod(shapes.get(name, ())) != 1:
+            raise ModelError(
+                f"node {node.label!r} reads one number from {name!r}, which has the shape {list(shapes[name])}: "
+                "the file is damaged"
+            )
 
 
 def _decode_attributes(message: onnx.NodeProto) -> Iterator[tuple[str, Any]]:

@@ -7,6 +7,7 @@ one, never a torn one.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -58,8 +59,13 @@ def save_model(model: Model, path: str | os.PathLike[str], *, force: bool = Fals
 
 
 def _save_external(model: Model, proto: onnx.ModelProto, target: Path) -> None:
-    """Write large tensors to `<name>.data` beside the file, which refers to it."""
-    data_path = target.with_name(target.name + ".data")
+    """Write large tensors to `<name>.data` beside the file, which refers to it.
+
+    Nothing replaces two files at once. An existing data file, which may belong to the old model or to another one, is
+    therefore left alone, and the new one is called `<name>.1.data`, `<name>.2.data` ...
+    """
+    names = (f"{target.name}{f'.{number}' if number else ''}.data" for number in itertools.count())
+    data_path = next(path for path in map(target.with_name, names) if not path.exists())
     offset = 0
     with write_atomically(data_path) as file:
         for name, tensor in stored_tensors(proto.graph):
@@ -70,8 +76,12 @@ def _save_external(model: Model, proto: onnx.ModelProto, target: Path) -> None:
             point_outside(tensor, data_path.name, offset, data.nbytes, data.shape)
             file.write(data.data if data.ndim else data.tobytes())
             offset += data.nbytes
-    with write_atomically(target) as file:
-        file.write(proto.SerializeToString())
+    try:
+        with write_atomically(target) as file:
+            file.write(proto.SerializeToString())
+    except BaseException:
+        data_path.unlink(missing_ok=True)
+        raise
 
 
 def _pad(file: IO[bytes], offset: int, alignment: int = 64) -> int:

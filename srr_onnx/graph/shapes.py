@@ -169,16 +169,23 @@ def infer_node(
     Returns:
         Shape and element type of the outputs that can be inferred; empty where inference fails.
     """
-    if message.op_type == "GroupNormalization" and not message.domain and message.input[0] in shapes:
+    first, second = (*message.input, "", "")[:2]
+    if message.op_type == "GroupNormalization" and not message.domain and first in shapes and message.output:
         # ONNX has no inference for it, and refuses to try with version 18; it keeps the input's shape.
-        return {message.output[0]: (shapes[message.input[0]], dtypes.get(message.input[0]))}
-    if message.op_type == "Compress" and message.input[0] in shapes and message.input[1] in known:
+        return {message.output[0]: (shapes[first], dtypes.get(first))}
+    if (
+        message.op_type == "Compress"
+        and first in shapes
+        and message.input[1:]
+        and message.input[1] in known
+        and message.output
+    ):
         # ONNX does not look at the condition.
-        shape = _compress(shapes[message.input[0]], known[message.input[1]], message)
-        return {message.output[0]: (shape, dtypes.get(message.input[0]))}
-    if message.op_type == "MaxUnpool" and message.input[2:] and message.input[2] in known:
+        shape = _compress(shapes[first], known[second], message)
+        return {message.output[0]: (shape, dtypes.get(first))}
+    if message.op_type == "MaxUnpool" and message.output and message.input[2:] and message.input[2] in known:
         shape = tuple(int(size) for size in known[message.input[2]])
-        return {message.output[0]: (shape, dtypes.get(message.input[0]))}
+        return {message.output[0]: (shape, dtypes.get(first))}
     version = next((opset.version for opset in opsets if opset.domain in ("", "ai.onnx")), 0)
     try:
         schema = onnx.defs.get_schema(message.op_type, version, message.domain)

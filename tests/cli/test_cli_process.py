@@ -200,6 +200,26 @@ def test_a_file_that_grows_too_large_leaves_the_old_one(large_path, tmp_path):
     assert not (tmp_path / "plan.json").exists() and leftovers(tmp_path) == []
 
 
+@pytest.mark.parametrize(
+    ("mount", "place", "words"),
+    [
+        ("mount -t tmpfs -o size=300k tmpfs there && echo old > there/out.onnx", "there", "No space left on device"),
+        ("echo old > there/out.onnx && mount --bind -o ro there there", "there", "the folder 'there' is not writable"),
+    ],
+    ids=["full", "read-only"],
+)
+def test_a_real_disk_that_takes_nothing(large_path, tmp_path, mount, place, words):
+    """A small disk and a read-only one, in a namespace of their own: seen by nobody else, and gone with the process."""
+    (tmp_path / place).mkdir()
+    if subprocess.run(["unshare", "-rm", "sh", "-c", mount], capture_output=True, check=False).returncode:
+        pytest.skip("this system lets no user mount anything")
+    command = " ".join([*PROGRAM, "prune", str(large_path), "--flops", "44%", "-o", "there/out.onnx", "--force"])
+    script = f"{mount} && {{ {command}; echo $?; cat there/out.onnx; ls -A there; }}"
+    done = subprocess.run(["unshare", "-rm", "sh", "-c", script], capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["1", "old", "out.onnx"]
+    assert done.stderr.count("\n") == 1 and words in done.stderr
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("delay", [0.0, 0.1, 0.3, 0.5, "writing"])
 def test_interrupts_leave_no_trace(large_path, tmp_path, number, code, delay):

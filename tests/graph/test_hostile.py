@@ -147,7 +147,24 @@ def test_a_foreign_operator_without_operands() -> None:
     proto.opset_import.add(domain="own", version=1)
     for op_type in ("Shape", "CastLike", "Constant"):
         proto.graph.node.append(helper.make_node(op_type, [], [f"{op_type}_out"], domain="own"))
+    # nor those of versions to come
+    proto.graph.node.append(helper.make_node("GroupNormalization", [], ["norm_out"]))
     assert find_groups(load_model(proto)).num_units == 8
+
+
+@pytest.mark.parametrize("operator", ["SequenceAt", "SequenceErase", "SequenceInsert", "OneHot"])
+def test_numbers_that_are_not_there(operator: str) -> None:
+    """onnxruntime reads the first element of nothing, which ends the process."""
+    g = Graph(17)
+    x = g.conv(g.input("x", (1, 3, 4, 4)), 4)
+    nothing = g.constant(np.zeros((2, 0), np.int64), name="nothing")
+    parts = g("SplitToSequence", x, axis=1)
+    if operator == "OneHot":
+        g.output(g("OneHot", g("Cast", x, to=7), nothing, g.constant(np.float32([0, 1])), shape=(1, 4, 4, 4, 1)))
+    else:
+        g.output(g(operator, *[parts, x][: 2 if operator == "SequenceInsert" else 1], nothing, shape=(1, 1, 4, 4)))
+    with pytest.raises(ModelError, match=r"reads one number from 'nothing', which has the shape \[2, 0\]"):
+        load_model(g.model())
 
 
 def test_a_tensor_without_element_type() -> None:
@@ -310,7 +327,7 @@ def test_nested_subgraphs(depth: int, is_read: bool) -> None:
     if is_read:
         assert len(load_model(data).nodes) == 1
     else:
-        with pytest.raises(ModelError, match="cannot be decoded"):
+        with pytest.raises(ModelError, match="nested deeper than protobuf can read"):
             load_model(data)
 
 

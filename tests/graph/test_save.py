@@ -126,6 +126,40 @@ def test_more_than_a_protobuf_holds_goes_beside_the_file(tmp_path: Path, monkeyp
     assert all(np.array_equal(got[name], want[name]) for name in want)
 
 
+@pytest.mark.parametrize("is_first", [True, False])
+def test_data_beside_the_file_of_another_model_stay(
+    is_first: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Model and data are two files, which no system replaces at once: the old data stay, whatever happens."""
+    monkeypatch.setattr(save, "_PROTOBUF_LIMIT", 1000)
+    path = tmp_path / "out.onnx"
+    if is_first:  # a file of somebody else
+        (tmp_path / "out.onnx.data").write_bytes(b"precious")
+    else:
+        save_model(load_model(a_graph().model()), path)
+    old = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    replace = os.replace
+
+    def fail(source: str, target: Path) -> None:
+        if Path(target) == path:
+            raise OSError(28, "No space left on device")
+        replace(source, target)
+
+    proto = a_graph().model()
+    proto.graph.initializer[0].raw_data = b"\1" * len(proto.graph.initializer[0].raw_data)
+    with monkeypatch.context() as patch:
+        patch.setattr(save.os, "replace", fail)
+        with pytest.raises(OutputError, match="No space left"):
+            save_model(load_model(proto), path, force=True)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == old
+    again = load_model(save_model(load_model(proto), path, force=True))
+    assert np.array_equal(
+        again.constants[proto.graph.initializer[0].name], numpy_helper.to_array(proto.graph.initializer[0])
+    )
+    old.pop("out.onnx", None)
+    assert all((tmp_path / name).read_bytes() == content for name, content in old.items())
+
+
 @pytest.mark.parametrize("kind", [TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE, TensorProto.INT8])
 def test_payloads_of_every_element_type(kind: int, tmp_path: Path) -> None:
     proto = a_graph().model()

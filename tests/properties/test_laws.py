@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import functools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import hypothesis
@@ -185,10 +185,13 @@ def check_repeatable(case: Rewrite) -> None:
 
 
 @pytest.mark.parametrize("shard", range(SHARDS))
-def test_a_rewrite_obeys_the_laws(shard: int) -> None:
+def test_a_rewrite_obeys_the_laws(shard: int, record_property: Callable[[str, object], None]) -> None:
     """Two thousand random models, twenty thousand in a night, in parts that several processes share."""
 
+    tried = set()
+
     def check(recipe: Recipe, seed: int) -> None:
+        tried.add((recipe, seed))
         case = rewrite(recipe, seed)
         check_equals_masked(case)
         check_valid(case)
@@ -201,6 +204,8 @@ def test_a_rewrite_obeys_the_laws(shard: int) -> None:
     if settings().derandomize:  # else every part would try the same models
         law = hypothesis.seed(shard)(law)
     law()
+    record_property("networks", len(tried))
+    assert len(tried) > 0.9 * count
 
 
 @examples(60)
