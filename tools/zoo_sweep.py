@@ -30,7 +30,7 @@ from srr_onnx.planning.make import find_free
 from srr_onnx.rewriting.verify import make_feeds
 
 ROOT = Path(__file__).resolve().parent.parent
-FLOPS, SHARE_OF_REACH, MOST_SECONDS = 0.3, 0.9, 900
+FLOPS, SHARE_OF_REACH, MOST_SECONDS, RIVAL_SECONDS = 0.3, 0.9, 900, 300
 # Sizes for files that leave them open.
 SHAPES: dict[str, dict[str, tuple[int, ...]]] = {
     "ppocr_det": {"": (1, 3, 160, 160)},
@@ -144,7 +144,7 @@ def measure_rival(python: Path, path: Path) -> str:
         output = Path(folder) / "pruned.onnx"
         command = [str(python), "-W", "ignore", str(script), net, str(output), "--norm", "2", "--uniform"]
         try:
-            run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=MOST_SECONDS)
+            run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=RIVAL_SECONDS)
         except subprocess.TimeoutExpired:
             return "hangs"
         if run.returncode or not output.exists():
