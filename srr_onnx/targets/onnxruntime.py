@@ -17,6 +17,9 @@ from srr_onnx.graph.runtime import to_runtime_proto
 
 Array = np.ndarray[Any, Any]
 
+# They fold a factor or a summand, a mask say, into a copy of the weights before it: twice the memory, other rounding.
+_FOLDING = ["ConvMulFusion", "ConvAddFusion", "ConvBNFusion", "MatMulBNFusion"]
+
 
 class Session:
     """A model opened in onnxruntime on the CPU.
@@ -61,7 +64,12 @@ class Session:
             self._kept = [ort.OrtValue.ortvalue_from_numpy(external[name]) for name in names]
             options.add_external_initializers(names, self._kept)
         try:
-            self._session = ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+            self._session = ort.InferenceSession(
+                proto.SerializeToString(),
+                options,
+                providers=["CPUExecutionProvider"],
+                disabled_optimizers=_FOLDING if is_exact else None,
+            )
         except Exception as error:  # onnxruntime raises several kinds without a common base
             raise ModelError(f"onnxruntime refuses the model: {first_line(error)}") from error
         self._types = {value.name: value.type for value in self._session.get_inputs()}
