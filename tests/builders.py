@@ -10,8 +10,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import zlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -245,3 +248,23 @@ def run_ort(
     session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()] if outputs is None else list(outputs)
     return dict(zip(names, session.run(names, dict(feeds)), strict=True))
+
+
+def varint(value: int) -> bytes:
+    """A number as protobuf writes it: seven bits per byte, lowest first, the top bit says that more follow."""
+    parts = bytearray()
+    while value > 0x7F:
+        parts.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*parts, value])
+
+
+def load_recipe(name: str) -> ModuleType:
+    """Import a script of `models/`, which is no package."""
+    path = Path(__file__).resolve().parents[1] / "models" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
 from random_models import BLOCKS, Recipe, build  # noqa: E402 - needs the path above
+
+from srr_onnx.graph.tensors import find_tensors  # noqa: E402
 
 Rng = np.random.Generator
 EXTREMES = (0, 1, -1, 2, -2, 7, 255, 65_537, 1 << 24, 1 << 31, -(1 << 31), 1 << 40, (1 << 63) - 1, -(1 << 63))
@@ -280,17 +282,6 @@ def point_outside(model: onnx.ModelProto, rng: Rng) -> None:
     ):
         if rng.random() < 0.8:
             tensor.external_data.add(key=key, value=str(_pick(rng, values)))
-
-
-def find_tensors(message: Message) -> Iterator[TensorProto]:
-    """Every tensor in a message."""
-    for field, value in message.ListFields():
-        if field.message_type is not None:
-            for part in value if field.is_repeated else [value]:
-                if isinstance(part, TensorProto):
-                    yield part
-                else:
-                    yield from find_tensors(part)
 
 
 @on_model

@@ -32,13 +32,12 @@ def find_groups(model: Model) -> Groups:
     Returns:
         The groups, and what is frozen and why. Groups that can only be pruned inexactly are among them.
     """
-    return choose_splits(functools.partial(_analyze, model))
+    return choose_splits(functools.partial(_analyze, model, find_rearrangements(model)))
 
 
-def _analyze(model: Model, places: Places) -> tuple[Groups, list[Split]]:
+def _analyze(model: Model, rearrangements: dict[int, Rearrangement], places: Places) -> tuple[Groups, list[Split]]:
     """Run all rules; give the groups, and the choices of axes that led to frozen or inexact channels."""
     labels, state = ChannelLabels(), State(places)
-    rearrangements = find_rearrangements(model)
     inner = {index for found in rearrangements.values() for index in found.inner}
     for node in model.nodes:
         if node.index in inner:

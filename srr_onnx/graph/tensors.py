@@ -56,7 +56,7 @@ def check_external(proto: onnx.ModelProto) -> None:
     """
     allowed = [tensor for _, tensor in stored_tensors(proto.graph)]
     known = {id(tensor) for tensor in allowed}
-    for tensor in _find_tensors(proto):
+    for tensor in find_tensors(proto):
         if tensor.data_location == TensorProto.EXTERNAL and id(tensor) not in known:
             raise ModelError(
                 f"tensor {tensor.name!r} in a subgraph, a function or an attribute has external data: "
@@ -64,14 +64,22 @@ def check_external(proto: onnx.ModelProto) -> None:
             )
 
 
-def _find_tensors(message: Message) -> Iterator[TensorProto]:
+def find_tensors(message: Message) -> Iterator[TensorProto]:
+    """Walk over every tensor inside a message, however deep.
+
+    Args:
+        message: A model, or a part of one.
+
+    Yields:
+        The tensors, which may be edited in place.
+    """
     for field, value in message.ListFields():
         if field.message_type is not None:
             for part in value if field.is_repeated else [value]:
                 if isinstance(part, TensorProto):
                     yield part
                 else:
-                    yield from _find_tensors(part)
+                    yield from find_tensors(part)
 
 
 def read_tensor(

@@ -59,13 +59,6 @@ class ShrinkingGraph:
         """Number of neighbors that remain."""
         return (self.rows[vertex] & self.alive).bit_count()
 
-    def busiest(self) -> int:
-        """The lowest of the vertices with the highest degree; the graph must not be empty."""
-        best = self.alive
-        for plane in reversed(self.planes):
-            best = best & plane or best
-        return (best & -best).bit_length() - 1
-
     def remove(self, vertex: int) -> None:
         """Remove a vertex and its edges."""
         self.alive ^= 1 << vertex

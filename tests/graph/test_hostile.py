@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from builders import Graph
+from builders import Graph, varint
 from onnx import TensorProto, helper, numpy_helper
 
 from srr_onnx.analysis.find import find_groups
@@ -295,14 +295,6 @@ def test_external_data_in_other_places(where: str, tmp_path: Path, monkeypatch: 
 
 
 # Nesting
-
-
-def varint(value: int) -> bytes:
-    parts = bytearray()
-    while value > 0x7F:
-        parts.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*parts, value])
 
 
 def nested(depth: int) -> bytes:

@@ -10,21 +10,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from builders import Graph
+from builders import Graph, varint
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, numpy_helper
 
 from srr_onnx.graph import wire
 from srr_onnx.graph.load import load_model
 from srr_onnx.graph.wire import read_model
-
-
-def varint(value: int) -> bytes:
-    parts = bytearray()
-    while value > 0x7F:
-        parts.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*parts, value])
 
 
 def canonical(proto: onnx.ModelProto) -> bytes:

@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
+from builders import load_recipe
 
 from srr_onnx.graph.load import load_model
 from srr_onnx.pipeline import prune
 
 torch = pytest.importorskip("torch")
 nn = torch.nn
-NETS = Path(__file__).resolve().parents[2] / "models" / "nets.py"
-
-
-def bundled_nets():
-    spec = importlib.util.spec_from_file_location("nets", NETS)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 class Shuffle(nn.Module):
@@ -68,7 +59,7 @@ class Mixed(nn.Module):
 
 def make(name):
     torch.manual_seed(0)
-    nets = bundled_nets()
+    nets = load_recipe("nets")
     net = {"resnet20": nets.resnet20, "vgg7": nets.vgg7_bn}[name](9) if name != "mixed" else Mixed()
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d):
