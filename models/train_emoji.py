@@ -33,6 +33,7 @@ OPSET = 17
 # Fixed apart from `--seed`, so that every run is judged on the same validation emoji.
 SPLIT_SEED = 20
 VALIDATION_FRACTION = 0.1
+TEST_FRACTION = 0.2
 MAX_SAMPLE_BYTES = 2_000_000
 EVALUATION_BATCH = 256
 
@@ -90,7 +91,7 @@ class LabeledImages:
 
 @dataclass(frozen=True)
 class EmojiData:
-    """The emoji without skin variants, split by emoji: all drawings of one emoji are in one part."""
+    """The emoji without skin variants, split by emoji (all drawings of one emoji are in one part) or by image."""
 
     train: LabeledImages
     validation: LabeledImages
@@ -99,14 +100,16 @@ class EmojiData:
     num_dropped: int
 
 
-def load_emoji(path: Path) -> EmojiData:
-    """Load the emoji file and split it into training, validation and test emoji.
+def load_emoji(path: Path, split: str = "emoji") -> EmojiData:
+    """Load the emoji file and split it into training, validation and test images.
 
     Skin variants are left out: with them "People & Body" is 60 % of the images. Images that are equal, pixel
     by pixel, to a test or validation image (France and Saint Martin share a flag) are not trained on.
 
     Args:
         path: An `.npz` file with `x`, `y`, `vendor`, `base`, `skin`, `is_test` and `classes`.
+        split: "emoji": the test emoji are unseen, by any vendor. "image": drawn at random, so that another vendor's
+            drawing of a test emoji may be among the training images.
 
     Returns:
         The three parts, the class names, and the number of images dropped as duplicates.
@@ -114,6 +117,9 @@ def load_emoji(path: Path) -> EmojiData:
     with np.load(path) as archive:
         arrays = {name: archive[name] for name in archive.files}
     is_plain, is_test, emoji_id = ~arrays["skin"], arrays["is_test"], arrays["base"]
+    if split == "image":
+        is_test = np.random.default_rng(SPLIT_SEED + 1).random(len(is_plain)) < TEST_FRACTION
+        emoji_id = np.arange(len(is_plain))
     images = LabeledImages(arrays["x"], arrays["y"].astype(np.int64), arrays["vendor"])
 
     train_ids = np.unique(emoji_id[is_plain & ~is_test])
@@ -366,6 +372,7 @@ def write_test_sample(path: Path, test: LabeledImages, classes: list[str]) -> La
 @click.command(context_settings={"show_default": True})
 @click.option("--data", type=click.Path(exists=True, dir_okay=False, path_type=Path), required=True)
 @click.option("--net", "net_name", type=click.Choice(sorted(nets.NETS)), default="resnet20")
+@click.option("--split", type=click.Choice(["emoji", "image"]), default="emoji")
 @click.option("--epochs", default=TrainingOptions.epochs)
 @click.option("--batch-size", default=TrainingOptions.batch_size)
 @click.option("--learning-rate", default=TrainingOptions.peak_learning_rate, help="Peak of the cycle.")
@@ -379,6 +386,7 @@ def write_test_sample(path: Path, test: LabeledImages, classes: list[str]) -> La
 def main(
     data: Path,
     net_name: str,
+    split: str,
     epochs: int,
     batch_size: int,
     learning_rate: float,
@@ -395,7 +403,7 @@ def main(
     torch.use_deterministic_algorithms(True)
     torch.manual_seed(seed)
     options = TrainingOptions(epochs=epochs, batch_size=batch_size, peak_learning_rate=learning_rate)
-    emoji = load_emoji(data)
+    emoji = load_emoji(data, split)
     net = nets.NETS[net_name](len(emoji.classes))
 
     started = time.perf_counter()
@@ -442,6 +450,7 @@ def main(
         "date": datetime.datetime.now(tz=datetime.timezone.utc).date().isoformat(),
         "net": net_name,
         "seed": seed,
+        "split": split,
         "split_seed": SPLIT_SEED,
         "threads": threads,
         "options": asdict(options),
