@@ -16,6 +16,7 @@ LAYERS = (
     ("errors", "registry"),
     ("graph",),
     ("analysis", "targets", "data"),
+    ("calibration",),
     ("scoring",),
     ("planning",),
     ("rewriting",),

@@ -117,7 +117,7 @@ def make_plan(
         groups: Result of `find_groups(model)`.
         scores: Result of `score_groups(model, groups, ...)`.
         budget: How much has to go.
-        allocation: "uniform", "global", "redundancy", or "auto": redundancy where the criterion measures it.
+        allocation: A registered name, or "auto": see `default_allocation`.
         max_group_ratio: Largest share of its units that a group may lose; relaxed only as far as the budget needs.
         freeze: Nodes that stay as they are.
         only: Nodes to which pruning is restricted.
@@ -143,7 +143,7 @@ def make_plan(
         removed = tuple(count if free else 0 for count, free in zip(wanted, is_free, strict=True))
         cap = max(cap, budget.amount)
     else:
-        kind = ("redundancy" if scores.redundancy is not None else "uniform") if allocation == "auto" else allocation
+        kind = default_allocation(scores) if allocation == "auto" else allocation
         most = reach(groups, is_free, costs, 1.0)
         if most < budget.amount * costs.total:
             raise PlanError(_explain_reach(groups, causes, budget, most / costs.total))
@@ -165,6 +165,13 @@ def make_plan(
         frozen=tuple(_describe_frozen(groups, causes)),
     )
     return Decision(plan, is_kept, cap)
+
+
+def default_allocation(scores: Scores) -> str:
+    """The allocation that goes with what a criterion measures: redundancy, errors, or nothing between groups."""
+    if scores.redundancy is not None:
+        return "redundancy"
+    return "uniform" if scores.errors is None else "error"
 
 
 def check_prunable(model: Model, groups: Groups, causes: Sequence[Freeze | None]) -> None:
