@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ class Archive:
         return (", ".join(self.keys[:12]) + (" ..." if len(self.keys) > 12 else "")) or "no arrays"
 
 
-@contextmanager
+@contextlib.contextmanager
 def load_archive(path: Path) -> Iterator[Archive]:
     """Open an .npz file.
 
@@ -71,13 +71,15 @@ def load_archive(path: Path) -> Iterator[Archive]:
     Raises:
         DataError: It is none, or damaged.
     """
-    try:
-        content = np.load(path, allow_pickle=False)
-    except _FAILURES as error:
-        raise DataError(f"{str(path)!r} cannot be read as .npz: {_explain(error)}") from error
-    if not isinstance(content, np.lib.npyio.NpzFile):
-        raise DataError(f"{str(path)!r} holds a single array, not an archive: name it .npy")
-    with content:
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(path.open("rb"))  # numpy leaves one open that it opened and could not read
+            content = np.load(file, allow_pickle=False)
+        except _FAILURES as error:
+            raise DataError(f"{str(path)!r} cannot be read as .npz: {_explain(error)}") from error
+        if not isinstance(content, np.lib.npyio.NpzFile):
+            raise DataError(f"{str(path)!r} holds a single array, not an archive: name it .npy")
+        stack.enter_context(content)
         yield Archive(path, content)
 
 
@@ -94,17 +96,15 @@ def load_array(path: Path) -> Array:
         DataError: It is none, or damaged.
     """
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        if zipfile.is_zipfile(path):
+            raise DataError(f"{str(path)!r} holds an archive of arrays: name it .npz")
+        return np.lib.format.open_memmap(path, mode="r")
     except _FAILURES as error:
         raise DataError(f"{str(path)!r} cannot be read as .npy: {_explain(error)}") from error
-    if not isinstance(array, np.ndarray):
-        array.close()
-        raise DataError(f"{str(path)!r} holds an archive of arrays: name it .npz")
-    return array
 
 
 def _explain(error: BaseException) -> str:
     text = error.strerror if isinstance(error, OSError) and error.strerror else first_line(Exception(*error.args))
-    if "allow_pickle" in text or "pickle" in text:
+    if "pickle" in text or "Python objects" in text:
         return "it holds Python objects (pickle), which are never loaded; save it as numbers"
     return text[:200]

@@ -98,7 +98,7 @@ class Dataset:
 
     def describe(self) -> str:
         """Say in one line what was read and which preprocessing is used."""
-        return self._text
+        return self._text if self.labels is not None else f"{self._text}; no labels"
 
     def name_of(self, index: int) -> str:
         """Say what a sample is called."""

@@ -45,19 +45,19 @@ class PictureFiles:
     """Picture files as samples, decoded when they are asked for.
 
     Args:
-        paths: The files.
-        names: What they are called in messages.
+        folder: Where they are.
+        names: Their paths from there.
         recipe: What is done to each.
     """
 
-    def __init__(self, paths: Sequence[Path], names: Sequence[str], recipe: Recipe) -> None:
-        self._paths, self._names, self._recipe = paths, names, recipe
+    def __init__(self, folder: Path, names: Sequence[str], recipe: Recipe) -> None:
+        self._folder, self._names, self._recipe = folder, names, recipe
 
     def __len__(self) -> int:
-        return len(self._paths)
+        return len(self._names)
 
     def name_of(self, index: int) -> str:
-        """The file's name."""
+        """The file's path in the folder."""
         return self._names[index]
 
     def fetch(self, index: int) -> Mapping[str, Array]:
@@ -79,7 +79,7 @@ class PictureFiles:
                 # What Pillow only warns of: odd metadata do no harm, a picture of gigabytes does.
                 warnings.simplefilter("ignore")
                 warnings.simplefilter("error", Image.DecompressionBombWarning)
-                with Image.open(self._paths[index]) as image:
+                with Image.open(self._folder / self._names[index]) as image:
                     image.load()
                     pixels = to_pixels(image, self._recipe)
         except UnreadableError:

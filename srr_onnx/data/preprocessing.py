@@ -89,9 +89,9 @@ class Preprocessing:
         changes = {key: value for key, value in changes.items() if value is not None}
         if not changes:
             return self
-        if {"resize", "crop"} & set(changes):
-            changes["is_scaled"] = False
-        return dataclasses.replace(self, **{"name": f"{self.name} with {', '.join(sorted(changes))}", **changes})
+        name = f"{self.name} with {', '.join(sorted(changes))}"
+        is_scaled = self.is_scaled and not {"resize", "crop"} & set(changes)
+        return dataclasses.replace(self, **{"name": name, "is_scaled": is_scaled, **changes})
 
 
 presets: Registry[str, Preprocessing] = Registry("preset")
@@ -181,7 +181,7 @@ def _from_metadata(stated: Mapping[str, Any]) -> Preprocessing:
         height, width = stated["size"]
         size = (int(height), int(width))
     return Preprocessing(
-        "the model's metadata",
+        "preprocessing of the model",
         resize=size,
         range="0..1" if is_unit else "0..255",
         mean=mean if any(mean) else (),

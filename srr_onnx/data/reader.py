@@ -35,7 +35,7 @@ class Request:
 
     def make_from_pictures(
         self,
-        paths: Sequence[Path],
+        folder: Path,
         names: Sequence[str],
         name: str,
         text: str,
@@ -45,8 +45,8 @@ class Request:
         """Make a data set of picture files.
 
         Args:
-            paths: The files.
-            names: What they are called in messages and label files.
+            folder: Where they are.
+            names: Their paths from there; they are called so in messages and label files.
             name: What the data are called.
             text: What was read.
             labels: Class per file.
@@ -73,7 +73,7 @@ class Request:
                 "give an .npz or .npy with arrays of that shape"
             )
         text = f"{text}; {chosen.preprocessing.name} ({chosen.origin}): {recipe.describe()}"
-        return Dataset(PictureFiles(paths, names, recipe), name, text, labels, classes)
+        return Dataset(PictureFiles(folder, names, recipe), name, text, labels, classes)
 
     def make_from_arrays(
         self,

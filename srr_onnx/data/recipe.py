@@ -58,7 +58,7 @@ class Chosen:
 
     Attributes:
         preprocessing: What is done.
-        origin: Why, for `describe()`: "given", "from the model's metadata", "default for ...".
+        origin: Why, for `describe()`: "given", "stated in its metadata", "default for ...".
         is_given: Whether the user asked for it.
     """
 
@@ -106,7 +106,7 @@ def choose_preprocessing(model: Model, given: Preprocessing | None = None, name:
         return Chosen(given, "given", True)
     stated = read_metadata(model)
     if stated is not None:
-        return Chosen(stated, "stated by the model", False)
+        return Chosen(stated, "stated in its metadata", False)
     target = find_inputs(model)[name if name is not None else next(iter(model.inputs))]
     if np.dtype(target.dtype).kind in "iu":
         raw = Preprocessing("raw pixels", range="0..255")

@@ -54,8 +54,7 @@ def read_npz(source: Path, request: Request) -> Dataset:
         if key is not None:
             labels, classes = labels_from(archive[key], classes, f"{str(source)!r}, array {key!r}")
     count = len(next(iter(arrays.values()))) if all(array.ndim for array in arrays.values()) else 0
-    text = f"{count:,} samples from arrays" + (", with labels" if labels is not None else "")
-    return request.make_from_arrays(arrays, source.name, text, labels, classes)
+    return request.make_from_arrays(arrays, source.name, f"{count:,} samples from arrays", labels, classes)
 
 
 @reader("npy", _has_suffix(".npy"))

@@ -21,13 +21,14 @@ def _find_files(source: Path) -> list[Path]:
     return [*sorted(source.glob("data_batch_*.bin")), *sorted(source.glob("test_batch.bin"))]
 
 
-def _is_cifar(source: Any) -> bool:
+def is_cifar(source: Any) -> bool:
+    """Whether a source is a .bin file or a folder of CIFAR-10's files."""
     if not isinstance(source, Path):
         return False
     return bool(_find_files(source)) if source.is_dir() else source.suffix.lower() == ".bin"
 
 
-@reader("cifar10", _is_cifar)
+@reader("cifar10", is_cifar)
 def read_cifar(source: Path, request: Request) -> Dataset:
     """Read CIFAR-10's binary files.
 

@@ -13,6 +13,7 @@ from srr_onnx.data.dataset import Dataset
 from srr_onnx.data.labels import order_classes, read_classes
 from srr_onnx.data.pictures import SUFFIXES
 from srr_onnx.data.reader import Request, reader
+from srr_onnx.data.readers.cifar import is_cifar
 from srr_onnx.errors import DataError
 
 # Parts of a data set, not classes.
@@ -20,7 +21,9 @@ _PARTS = frozenset({"train", "training", "val", "valid", "validation", "test", "
 
 
 def _is_pictures(source: Any) -> bool:
-    return isinstance(source, Path) and (source.is_dir() or source.suffix.lower() in SUFFIXES)
+    if not isinstance(source, Path):
+        return False
+    return not is_cifar(source) if source.is_dir() else source.suffix.lower() in SUFFIXES
 
 
 @reader("folder", _is_pictures)
@@ -41,7 +44,7 @@ def read_folder(source: Path, request: Request) -> Dataset:
         DataError: There are no pictures, or the sub-folders are the parts of a data set.
     """
     if source.is_file():
-        return request.make_from_pictures([source], [source.name], source.name, "a picture")
+        return request.make_from_pictures(source.parent, [source.name], source.name, "a picture")
     try:
         entries = [entry for entry in source.iterdir() if _is_visible(entry.name)]
     except OSError as error:
@@ -50,9 +53,9 @@ def read_folder(source: Path, request: Request) -> Dataset:
     if not names:
         what = f"{len(entries)} entries, none of them a picture" if entries else "it is empty"
         raise DataError(f"the folder {str(source)!r} holds no pictures: {what}")
-    paths, name = [source / entry for entry in names], source.resolve().name or str(source)
+    name = source.resolve().name or str(source)
     if not all(os.sep in entry for entry in names):
-        return request.make_from_pictures(paths, names, name, f"{len(names):,} pictures without labels")
+        return request.make_from_pictures(source, names, name, f"{len(names):,} pictures")
     folders = sorted(entry.name for entry in entries if entry.is_dir())
     used = {entry.split(os.sep, 1)[0] for entry in names}
     if {folder.lower() for folder in used} <= _PARTS:
@@ -66,7 +69,7 @@ def read_folder(source: Path, request: Request) -> Dataset:
     labels = np.array([place[entry.split(os.sep, 1)[0]] for entry in names], np.int64)
     order = "in the model's order" if known and classes == known else "by name"
     text = f"{len(names):,} pictures of {len(used)} classes, numbered {order}"
-    return request.make_from_pictures(paths, names, name, text, labels, classes)
+    return request.make_from_pictures(source, names, name, text, labels, classes)
 
 
 def _is_visible(name: str) -> bool:

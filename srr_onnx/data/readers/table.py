@@ -43,14 +43,14 @@ def read_table(source: Path, request: Request) -> Dataset:
         if len(row) <= needed:
             raise DataError(f"{where}: the row {','.join(row)[:80]!r} has {len(row)} columns, {needed + 1} are needed")
     names = [row[path_column].strip() for row in rows]
-    paths = [source.parent / name for name in names]
-    if not any(path.is_file() for path in paths[:_LOOKED_AT]):
-        raise DataError(f"{where}: there is no picture {str(paths[0])!r}; paths are relative to the CSV file")
+    folder = source.parent
+    if not any((folder / name).is_file() for name in names[:_LOOKED_AT]):
+        raise DataError(f"{where}: there is no picture {str(folder / names[0])!r}; paths are relative to the CSV file")
     text = f"{len(rows):,} pictures listed"
     if label_column is None:
-        return request.make_from_pictures(paths, names, source.name, f"{text} without labels")
+        return request.make_from_pictures(folder, names, source.name, text)
     labels, classes = encode_labels([row[label_column] for row in rows], read_classes(request.model), where)
-    return request.make_from_pictures(paths, names, source.name, f"{text} with labels", labels, classes)
+    return request.make_from_pictures(folder, names, source.name, text, labels, classes)
 
 
 def _find_columns(first: list[str]) -> tuple[int, int | None, bool]:
