@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,18 +14,6 @@ from srr_onnx.data.dataset import Array
 from srr_onnx.errors import DataError, first_line
 
 LABEL_KEYS = ("y", "labels", "label", "targets")
-# What numpy and zip raise on files that are damaged, pickled, encrypted or larger than memory.
-_FAILURES = (
-    OSError,
-    ValueError,
-    EOFError,
-    SyntaxError,
-    KeyError,
-    RuntimeError,
-    MemoryError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 
 
 class Archive:
@@ -47,7 +34,7 @@ class Archive:
     def __getitem__(self, key: str) -> Array:
         try:
             array = self._content[key]
-        except _FAILURES as error:
+        except Exception as error:  # numpy and zip meet damaged files with errors of any kind
             raise DataError(f"{str(self._path)!r}: array {key!r} cannot be read: {_explain(error)}") from error
         if not isinstance(array, np.ndarray):
             raise DataError(f"{str(self._path)!r}: {key!r} is no array")
@@ -75,7 +62,7 @@ def load_archive(path: Path) -> Iterator[Archive]:
         try:
             file = stack.enter_context(path.open("rb"))  # numpy leaves one open that it opened and could not read
             content = np.load(file, allow_pickle=False)
-        except _FAILURES as error:
+        except Exception as error:  # numpy and zip meet damaged files with errors of any kind
             raise DataError(f"{str(path)!r} cannot be read as .npz: {_explain(error)}") from error
         if not isinstance(content, np.lib.npyio.NpzFile):
             raise DataError(f"{str(path)!r} holds a single array, not an archive: name it .npy")
@@ -95,11 +82,11 @@ def load_array(path: Path) -> Array:
     Raises:
         DataError: It is none, or damaged.
     """
+    if zipfile.is_zipfile(path):
+        raise DataError(f"{str(path)!r} holds an archive of arrays: name it .npz")
     try:
-        if zipfile.is_zipfile(path):
-            raise DataError(f"{str(path)!r} holds an archive of arrays: name it .npz")
         return np.lib.format.open_memmap(path, mode="r")
-    except _FAILURES as error:
+    except Exception as error:  # numpy and zip meet damaged files with errors of any kind
         raise DataError(f"{str(path)!r} cannot be read as .npy: {_explain(error)}") from error
 
 

@@ -227,6 +227,14 @@ def test_damaged_files(tmp_path):
         open_data(tmp_path / "x.npy", picture_model())
 
 
+def test_a_damaged_header(tmp_path):
+    np.save(tmp_path / "x.npy", random_pixels(3))
+    whole = (tmp_path / "x.npy").read_bytes()
+    (tmp_path / "x.npy").write_bytes(whole.replace(b")", b" "))
+    with pytest.raises(DataError, match=r"x\.npy' cannot be read as \.npy: .*(EOF in multi-line|Cannot parse)"):
+        open_data(tmp_path / "x.npy", picture_model())
+
+
 def test_files_under_the_wrong_name(tmp_path):
     path = save(tmp_path, x=random_pixels(3))
     path.rename(tmp_path / "x.npy")
