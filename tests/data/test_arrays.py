@@ -20,7 +20,7 @@ from srr_onnx.data.readers import cifar
 from srr_onnx.errors import DataError
 from srr_onnx.graph.load import load_model
 
-SHARED = Path("/work/shared/data/emoji_free32.npz")
+ASSETS = ROOT / "srr_onnx" / "assets"
 
 
 def save(tmp_path, **arrays):
@@ -382,11 +382,10 @@ def test_a_function_in_a_module_here(tmp_path):
             open_data(source, picture_model())
 
 
-@pytest.mark.skipif(not SHARED.exists(), reason="no emoji data here")
 def test_one_picture_gives_the_same_numbers_in_every_form(tmp_path):
-    model = load_model(ROOT / "srr_onnx" / "assets" / "resnet20_emoji.onnx")
-    with np.load(SHARED) as archive:
-        pixels, labels, classes = archive["x"][::600], archive["y"][::600], archive["classes"].tolist()
+    model = load_model(ASSETS / "resnet20_emoji.onnx")
+    with np.load(ASSETS / "emoji_test.npz") as archive:
+        pixels, labels, classes = archive["x"][::40], archive["y"][::40], archive["classes"].tolist()
     for index, (one, label) in enumerate(zip(pixels, labels, strict=True)):
         path = tmp_path / "p" / classes[label] / f"{index:03}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
