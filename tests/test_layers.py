@@ -33,6 +33,9 @@ HOMES = {
     "click": {"cli"},
     "rich": {"cli"},
     "torch": {"finetuning"},
+    "PIL": {"data"},
+    "yaml": {"data"},
+    "pydantic": {"data"},
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
