@@ -37,12 +37,14 @@ def _elu(x: Factors, alpha: float, gamma: float = 1.0) -> Factors:
 
 def _gelu(x: Factors, approximate: str) -> Factors:
     if approximate == "tanh":
-        return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
-    return 0.5 * x * (1 + _erf(x / math.sqrt(2)))
+        inner = np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))
+    else:
+        inner = _erf(x / math.sqrt(2))
+    return np.asarray(0.5 * x * (1 + inner))
 
 
 def _hard_sigmoid(x: Factors, a: Attributes) -> Factors:
-    return np.clip(a.get("alpha", 0.2) * x + a.get("beta", 0.5), 0, 1)
+    return np.asarray(np.clip(a.get("alpha", 0.2) * x + a.get("beta", 0.5), 0, 1))
 
 
 # Functions f with f(t x) = t f(x) for every positive t: channels that are equal up to a factor stay so.
