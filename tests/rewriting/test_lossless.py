@@ -18,6 +18,7 @@ from srr_onnx.errors import ProofError
 from srr_onnx.graph.load import load_model
 from srr_onnx.graph.model import Model
 from srr_onnx.graph.save import save_model
+from srr_onnx.rewriting.exact.follow import Step, followers
 from srr_onnx.rewriting.exact.functions import HOMOGENEOUS, POINTWISE
 from srr_onnx.rewriting.exact.gains import Reason
 from srr_onnx.rewriting.exact.search import find_exact
@@ -180,6 +181,13 @@ def test_a_constant_goes_through(step: str) -> None:
     g, y = start(SINCE.get(step, 17))
     y = STEPS[step](g, g("Sigmoid", y))
     assert remove(finish(g, y))[0] == {3: CONSTANT}
+
+
+@pytest.mark.parametrize("function", sorted({*HOMOGENEOUS, *POINTWISE} - {"Log", "Sqrt"}))
+def test_a_negative_constant_goes_through(function: str) -> None:
+    g, y = start(SINCE.get(function, 17))
+    y = g(function, g("Sub", g("Sigmoid", y), number(g, 1.9)))
+    assert remove(finish(g, y))[0] == {3: DEAD if function == "Relu" else CONSTANT}
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -501,3 +509,34 @@ def test_what_is_planted_is_found(seed: int, kinds: list[str], function: str, ke
         if kind
     }
     assert remove(g)[0] == expected
+
+
+def test_a_node_that_cannot_be_followed_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(step: Step) -> None:
+        raise IndexError
+
+    g, y = start()
+    finish(g, g("Relu", y))
+    model = load_model(g.model())
+    assert len(find_exact(model, find_groups(model)).units) == 1
+    monkeypatch.setitem(followers._entries, "Relu", fail)
+    assert find_exact(model, find_groups(model)).units == ()
+
+
+def test_every_operator_that_is_followed_exists() -> None:
+    assert len(followers) > 40
+    assert all(onnx.defs.has(name) for name in followers)
+
+
+def test_channels_are_followed_through_moves() -> None:
+    """Split, Slice, Gather, Concat and a shuffle: a duplicate stays one wherever it goes."""
+    g, y = start()
+    g.initializers["first.weight"][3] = 1
+    copy_filter(g, "first", 0, 3)
+    first, second = g("Split", g("Relu", y), axis=1, outputs=2, split=[4, 4])
+    first = g("Gather", first, g.ints(3, 2, 1, 0), axis=1)
+    y = g("Concat", g("Slice", second, starts=[1], ends=[3], axes=[1]), first, axis=1)
+    y = g("Reshape", g("Transpose", g("Reshape", y, shape=[1, 2, 3, 6, 6]), perm=[0, 2, 1, 3, 4]), shape=[1, 6, 6, 6])
+    reasons, _ = remove(finish(g, y, 3))
+    # Channels 4 and 7 are cut off: units 4 and 5, a group of their own, of which one stays.
+    assert reasons == {3: DUPLICATE, 5: DEAD}

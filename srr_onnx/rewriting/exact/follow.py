@@ -6,6 +6,7 @@ nothing is known, which is always right.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -111,6 +112,7 @@ def follow(model: Model, weights: Weights, rearrangements: Mapping[int, Any]) ->
             continue
         follower = followers.find(node.op_type)
         if follower is not None:
-            with np.errstate(all="ignore"):  # what is not finite counts as unknown
+            # Of a node that no author thought of nothing is known; what is not finite counts as unknown too.
+            with np.errstate(all="ignore"), contextlib.suppress(ArithmeticError, LookupError, TypeError, ValueError):
                 follower(step)
     return knowledge
