@@ -473,7 +473,6 @@ def test_a_wrong_result_is_refused() -> None:
         prove_lossless(model, load_model(g.model()))
 
 
-@settings(max_examples=settings().max_examples)
 @given(recipe=recipes(), seed=st.integers(0, 999))
 def test_planted_units_go_and_no_output_changes(recipe: Recipe, seed: int) -> None:
     planted = plant(recipe, seed)
