@@ -20,6 +20,7 @@ from srr_onnx.planning.budget import Budget, parse_share
 from srr_onnx.planning.make import MAX_GROUP_RATIO, Decision, check_prunable, find_free, make_plan
 from srr_onnx.planning.plan import Plan
 from srr_onnx.rewriting.distrust import rewrite_proven
+from srr_onnx.rewriting.exact.gains import ExactGains
 from srr_onnx.rewriting.output import check_outputs, save_results
 from srr_onnx.rewriting.replay import rewrite
 from srr_onnx.scoring.criterion import ScoreOptions
@@ -35,12 +36,14 @@ class Pruned:
         plan: What was decided, what it costs, and the proof.
         original: The model that was pruned.
         path: File written, None where nothing was.
+        gains: What went without changing any output, of `prune_lossless` only.
     """
 
     model: Model
     plan: Plan
     original: Model
     path: Path | None
+    gains: ExactGains | None = None
 
 
 def prune(

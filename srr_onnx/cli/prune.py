@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
+import srr_onnx.lossless
 import srr_onnx.pipeline
 from srr_onnx.cli import options
 from srr_onnx.cli.progress import show_progress
@@ -14,6 +16,11 @@ from srr_onnx.cli.report import collect_facts, describe_overshoot, note_guess, s
 from srr_onnx.cli.tables import note, show_json
 from srr_onnx.errors import PlanError
 from srr_onnx.planning.budget import Budget
+
+# Options that go with --lossless.
+_WITH_LOSSLESS = frozenset(
+    {"dry_run", "force", "inputs", "lossless", "model", "output", "output_format", "plan_path", "modules"}
+)
 
 
 @click.command()
@@ -23,6 +30,11 @@ from srr_onnx.planning.budget import Budget
     "--flops", callback=options.read_share, metavar="SHARE", help="Share of the FLOPs to remove: 0.44 or 44%."
 )
 @click.option("--params", callback=options.read_share, metavar="SHARE", help="Share of the parameters to remove.")
+@click.option(
+    "--lossless",
+    is_flag=True,
+    help="Remove only what changes no output: channels that are dead, constant or duplicates. Takes no budget.",
+)
 @click.option("--ratio", callback=options.read_share, metavar="SHARE", help="Share of every group's units to remove.")
 @options.criterion_options
 @click.option(
@@ -70,6 +82,7 @@ def prune(
     filter_choice: Any,
     seed: int,
     inputs: Any,
+    lossless: bool,
     dry_run: bool,
     no_verify: bool,
     output_format: str,
@@ -79,23 +92,31 @@ def prune(
 
     Removes whole channels, with everything that hangs on them, until the budget is met: one of --flops, --params and
     --ratio. Before anything is written, the result is compared in onnxruntime with the original in which the same
-    channels are masked.
+    channels are masked. With --lossless only that goes which changes no output, and nothing is masked.
     """
-    _check_budget(settings)
+    if lossless:
+        _check_lossless()
+    else:
+        _check_budget(settings)
     target = None if dry_run else output or options.default_output(model)
     plan_target = None if dry_run else plan_path
     with show_progress() as tell:
-        result = srr_onnx.pipeline.prune(
-            model,
-            target,
-            plan_path=plan_target,
-            options=options.make_score_options(gamma, node_removal, filter_choice, seed),
-            input_shapes=inputs,
-            verify=not (no_verify or dry_run),
-            on_stage=tell,
-            **settings,
-        )
-    facts = collect_facts("prune", result.original, result.plan, target, plan_target)
+        if lossless:
+            result = srr_onnx.lossless.prune_lossless(
+                model, target, input_shapes=inputs, force=settings["force"], plan_path=plan_target, on_stage=tell
+            )
+        else:
+            result = srr_onnx.pipeline.prune(
+                model,
+                target,
+                plan_path=plan_target,
+                options=options.make_score_options(gamma, node_removal, filter_choice, seed),
+                input_shapes=inputs,
+                verify=not (no_verify or dry_run),
+                on_stage=tell,
+                **settings,
+            )
+    facts = collect_facts("prune", result.original, result.plan, target, plan_target, result.gains)
     if output_format == "json":
         show_json(facts)
     else:
@@ -107,6 +128,17 @@ def prune(
         note(f"warning: pruning failed the proof at {', '.join(facts['groups']['unproven'])}: please report this model")
     if no_verify and not dry_run:
         note("warning: not proven, as asked by --no-verify")
+
+
+def _check_lossless() -> None:
+    """Refuse options that decide how much goes and which: with --lossless the outputs do."""
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        is_given = parameter.name and context.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE
+        if is_given and parameter.name not in _WITH_LOSSLESS:
+            raise click.UsageError(
+                f"--lossless decides by itself what goes, so {parameter.opts[0]} does not go with it"
+            )
 
 
 def _check_budget(settings: dict[str, Any]) -> None:

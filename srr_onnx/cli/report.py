@@ -11,12 +11,20 @@ from srr_onnx.cli.wording import percent, quantity, removed, shape
 from srr_onnx.graph.cost import CONVENTION
 from srr_onnx.graph.model import Model
 from srr_onnx.planning.budget import NAMES, QUANTITIES, TOLERANCE
-from srr_onnx.planning.plan import Plan
+from srr_onnx.planning.plan import LOSSLESS, Plan
+from srr_onnx.rewriting.exact.gains import ExactGains, Reason
 
 Facts = dict[str, Any]
 
 
-def collect_facts(command: str, original: Model, plan: Plan, output: Path | None, plan_path: Path | None) -> Facts:
+def collect_facts(
+    command: str,
+    original: Model,
+    plan: Plan,
+    output: Path | None,
+    plan_path: Path | None,
+    gains: ExactGains | None = None,
+) -> Facts:
     """Put a result into its JSON form.
 
     Args:
@@ -25,6 +33,7 @@ def collect_facts(command: str, original: Model, plan: Plan, output: Path | None
         plan: Its plan, with the proof if there was one.
         output: File written, None after a dry run.
         plan_path: Plan written.
+        gains: What went without changing any output, after `prune --lossless`.
 
     Returns:
         The facts; `docs/commands.md` describes them.
@@ -48,8 +57,22 @@ def collect_facts(command: str, original: Model, plan: Plan, output: Path | None
             "narrowest": narrowest and {"id": narrowest.id, "units": narrowest.units, "kept": len(narrowest.keep)},
             "unproven": [entry["filters"] for entry in plan.frozen if entry["reason"] == FreezeReason.UNPROVEN.value],
         },
+        "lossless": None if gains is None else _describe_gains(plan, gains),
         "proof": dict(plan.proof) or None,
     }
+
+
+def _describe_gains(plan: Plan, gains: ExactGains) -> list[dict[str, Any]]:
+    """Groups that lose units without changing any output, with the number of units by reason."""
+    return [
+        {
+            "id": group.id,
+            "units": group.units,
+            "kept": len(group.keep),
+            **{reason.value: count for reason, count in gains.counts[group.id].items()},
+        }
+        for group in plan.groups
+    ]
 
 
 def file_bytes(path: Path) -> int:
@@ -98,6 +121,11 @@ def show_facts(facts: Facts) -> None:
     rows.append((label, quantity(sizes[0], "B"), quantity(sizes[1], "B"), removed(*sizes)))
     show_table(("", "before", "after", "change"), rows)
     show_line()
+    if facts["lossless"]:
+        columns = ("units", *(reason.value for reason in Reason), "kept")
+        cells = [(row["id"], *(str(row[column]) for column in columns)) for row in facts["lossless"]]
+        show_table(("group", *columns), cells)
+        show_line()
     lines = [("inputs", ", ".join(f"{name} {shape(sizes)}" for name, sizes in facts["inputs"].items()))]
     lines.append(("groups", _groups_text(facts)))
     lines.append(("proof", proof_text(facts)))
@@ -112,7 +140,11 @@ def _groups_text(facts: Facts) -> str:
     groups, budget = facts["groups"], facts["budget"]
     narrowest = groups["narrowest"]
     if narrowest is None:
-        return "none pruned"
+        return (
+            "none pruned"
+            if facts["lossless"] is None
+            else "nothing to remove: no unit is dead, constant or a duplicate"
+        )
     text = (
         f"{groups['pruned']} pruned, {groups['units_removed']} units gone; "
         f"the narrowest, {narrowest['id']}, keeps {narrowest['kept']} of {narrowest['units']}"
@@ -134,6 +166,11 @@ def proof_text(facts: Facts) -> str:
             if facts["output"] is None
             else "NONE: --no-verify, not compared with the original"
         )
+    if proof.get("kind") == LOSSLESS:
+        return (
+            f"lossless: same outputs as the original in onnxruntime: relative error {proof['relative_error']:.1e} "
+            f"(allowed {proof['tolerance']:.0e})" + _conditions(proof)
+        )
     if not proof["is_exact"]:
         return (
             f"SHAPES ONLY: {facts['groups']['inexact']} inexact groups were pruned (--allow-inexact), so the outputs "
@@ -141,7 +178,11 @@ def proof_text(facts: Facts) -> str:
         )
     return (
         f"pruned = masked original in onnxruntime: relative error {proof['relative_error']:.1e} "
-        f"(allowed {proof['tolerance']:.0e}), {proof['masks']} masks"
-        + "".join(f"; once more at {name} {shape(sizes)}" for name, sizes in proof["elsewhere"].items())
-        + ("" if proof["is_rounded"] else "; the rounding of quantized activations was left out of both")
+        f"(allowed {proof['tolerance']:.0e}), {proof['masks']} masks" + _conditions(proof)
+    )
+
+
+def _conditions(proof: Facts) -> str:
+    return "".join(f"; once more at {name} {shape(sizes)}" for name, sizes in proof["elsewhere"].items()) + (
+        "" if proof["is_rounded"] else "; the rounding of quantized activations was left out of both"
     )

@@ -19,6 +19,8 @@ from srr_onnx.graph.model import Model
 from srr_onnx.graph.save import check_target, write_atomically
 
 SCHEMA = "srr-onnx/plan/1"
+# Criterion, budget and proof of a plan whose units go without changing any output.
+LOSSLESS = "lossless"
 
 Kept = np.ndarray[Any, np.dtype[np.bool_]]
 
