@@ -11,11 +11,16 @@ from click.core import ParameterSource
 import srr_onnx.lossless
 import srr_onnx.pipeline
 from srr_onnx.cli import options
+from srr_onnx.cli.data_options import DATA_KEYS, data_options, make_dataset
+from srr_onnx.cli.gates import EXIT_GATE, check_agreement
 from srr_onnx.cli.progress import show_progress
-from srr_onnx.cli.report import collect_facts, describe_overshoot, note_guess, show_facts
+from srr_onnx.cli.report import collect_facts, find_warnings, note_guess, show_facts
 from srr_onnx.cli.tables import note, show_json
 from srr_onnx.errors import PlanError
+from srr_onnx.graph.load import load_model
 from srr_onnx.planning.budget import Budget
+from srr_onnx.rewriting.compensate import KINDS
+from srr_onnx.rewriting.output import check_outputs
 
 # Options that go with --lossless.
 _WITH_LOSSLESS = frozenset(
@@ -39,10 +44,10 @@ _WITH_LOSSLESS = frozenset(
 @options.criterion_options
 @click.option(
     "--allocation",
-    type=click.Choice(["auto", "uniform", "global", "redundancy"]),
+    type=click.Choice(["auto", "uniform", "global", "redundancy", "error"]),
     default="auto",
     show_default=True,
-    help="How the budget is spread over the groups. auto: redundancy for srr, else uniform.",
+    help="How the budget is spread over the groups. auto: redundancy for srr, error for reconstruction, else uniform.",
 )
 @click.option(
     "--max-group-ratio",
@@ -61,13 +66,22 @@ _WITH_LOSSLESS = frozenset(
 @click.option(
     "--plan", "plan_path", type=click.Path(path_type=Path, readable=False), metavar="FILE", help="Write the plan too."
 )
+@data_options
 @click.option(
     "--compensate",
-    type=click.Choice(["none"]),
-    default="none",
+    "compensation",
+    type=click.Choice(KINDS),
+    default="auto",
     show_default=True,
-    expose_value=False,
-    help="What happens to the weights that stay.",
+    help="What happens to the weights that stay, after the proof. auto: least-squares with --data, else data-free "
+    "where the file has BatchNormalizations, and merge. none writes the model as it was proven.",
+)
+@click.option("--keep-structure", is_flag=True, help="Compensate without creating biases that the file does not have.")
+@click.option(
+    "--min-agreement",
+    callback=options.read_share,
+    metavar="SHARE",
+    help="End with exit code 3 where the result agrees less than this with the original on held-out samples.",
 )
 @click.option("--dry-run", is_flag=True, help="Decide and count, but prove and write nothing.")
 @options.verify_option
@@ -85,8 +99,9 @@ def prune(
     lossless: bool,
     dry_run: bool,
     no_verify: bool,
+    min_agreement: float | None,
     output_format: str,
-    **settings: Any,
+    **values: Any,
 ) -> None:
     """Make a model smaller and prove the result.
 
@@ -94,40 +109,53 @@ def prune(
     --ratio. Before anything is written, the result is compared in onnxruntime with the original in which the same
     channels are masked. With --lossless only that goes which changes no output, and nothing is masked.
     """
+    data_values = {key: values.pop(key) for key in DATA_KEYS}
     if lossless:
         _check_lossless()
     else:
-        _check_budget(settings)
+        _check_budget(values)
+        if min_agreement is not None and data_values["data"] is None:
+            raise click.UsageError("--min-agreement compares outputs on samples: give --data too")
     target = None if dry_run else output or options.default_output(model)
     plan_target = None if dry_run else plan_path
     with show_progress() as tell:
         if lossless:
             result = srr_onnx.lossless.prune_lossless(
-                model, target, input_shapes=inputs, force=settings["force"], plan_path=plan_target, on_stage=tell
+                model, target, input_shapes=inputs, force=values["force"], plan_path=plan_target, on_stage=tell
             )
         else:
+            check_outputs(model, target, plan_target, force=values["force"])
+            tell("load", 0, 1)
+            loaded = load_model(model, inputs)
             result = srr_onnx.pipeline.prune(
-                model,
+                loaded,
                 target,
                 plan_path=plan_target,
                 options=options.make_score_options(gamma, node_removal, filter_choice, seed),
-                input_shapes=inputs,
+                data=make_dataset(loaded, **data_values),
+                samples=data_values["samples"],
                 verify=not (no_verify or dry_run),
                 on_stage=tell,
-                **settings,
+                **values,
             )
     facts = collect_facts("prune", result.original, result.plan, target, plan_target, result.gains)
+    facts["gates"] = gates = check_agreement(result.judgement, min_agreement)
     if output_format == "json":
         show_json(facts)
     else:
         show_facts(facts)
+    for text in result.notes:
+        note(f"note: {text}")
     note_guess(result.original)
-    if coarse := describe_overshoot(facts):
-        note(f"warning: {coarse}")
-    if facts["groups"]["unproven"]:
-        note(f"warning: pruning failed the proof at {', '.join(facts['groups']['unproven'])}: please report this model")
+    for warning in find_warnings(facts):
+        note(f"warning: {warning}")
     if no_verify and not dry_run:
         note("warning: not proven, as asked by --no-verify")
+    for gate in gates:
+        if not gate["passed"]:
+            note(f"gate failed: {gate['text']}")
+    if not all(gate["passed"] for gate in gates):
+        click.get_current_context().exit(EXIT_GATE)
 
 
 def _check_lossless() -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 
-import numpy as np
-
 import srr_onnx
 from srr_onnx.analysis.find import find_groups
 from srr_onnx.analysis.groups import Groups
@@ -59,8 +57,7 @@ def prove(model: Model, pruned: Model, plan: Plan) -> Plan:
         ProofError: The two disagree.
         ModelError: onnxruntime refuses one of them.
     """
-    kept = {(name, int(e["axis"])): np.array(e["keep"], np.int64) for name, axes in plan.values.items() for e in axes}
-    proof = verify_pruned(model, pruned, kept, is_exact=all(group.exact for group in plan.groups))
+    proof = verify_pruned(model, pruned, plan.kept_positions(), is_exact=all(group.exact for group in plan.groups))
     return dataclasses.replace(plan, proof=proof.to_json())
 
 
@@ -104,5 +101,7 @@ def apply_plan(model: Model, plan: Plan, *, force: bool = False) -> tuple[Model,
         after=count_cost(pruned),
         groups=kept_groups,
         proof={},
+        compensation={},
+        agreement={},
         version=srr_onnx.__version__,
     )
