@@ -40,13 +40,14 @@ class Pruned:
     """The result of pruning.
 
     Attributes:
-        model: The pruned model.
+        model: The pruned model, with what was done to the weights that stay.
         plan: What was decided, what it costs, the proof, and what was done to the weights that stay.
         original: The model that was pruned.
         path: File written, None where nothing was.
         gains: What went without changing any output, of `prune_lossless` only.
         judgement: How the result compares with the original on samples that were held out; None without samples.
         notes: What the user should know about the samples.
+        proven: The pruned model as it was proven, before anything was done to its weights; None after `prune_lossless`.
     """
 
     model: Model
@@ -56,6 +57,7 @@ class Pruned:
     gains: ExactGains | None = None
     judgement: Judgement | None = None
     notes: tuple[str, ...] = ()
+    proven: Model | None = None
 
 
 def prune(
@@ -194,4 +196,5 @@ def prune(
         None if output is None else Path(output),
         judgement=judgement,
         notes=() if calibration is None else calibration.describe(),
+        proven=proven,
     )
