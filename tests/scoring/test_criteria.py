@@ -12,7 +12,12 @@ from srr_onnx.scoring.criteria import criteria
 from srr_onnx.scoring.criterion import Criterion, ScoreOptions, criterion
 from srr_onnx.scoring.options import SrrOptions
 
-BUILT_IN = [name for name in criteria if criteria.get(name).function.__module__.startswith("srr_onnx.")]
+# Those that read parameters alone; what needs samples has tests of its own.
+BUILT_IN = [
+    name
+    for name in criteria
+    if criteria.get(name).function.__module__.startswith("srr_onnx.") and not criteria.get(name).uses_samples
+]
 OPTIONS = {
     "auto": ScoreOptions(),
     "paper": ScoreOptions(srr=SrrOptions.paper()),
