@@ -206,8 +206,8 @@ def find_layers(model: Model) -> list[LinearLayer]:
         model: Loaded model.
 
     Returns:
-        In execution order. Products of two activations, of a transposed one, with a batch of matrices, and those that are
-        multiplied with 0 are none.
+        In execution order. Products of two activations, of a transposed one, with a batch of matrices, and those whose
+        alpha is 0 are none.
     """
     return [layer for node in model.nodes if (layer := _make_layer(model, node)) is not None]
 
