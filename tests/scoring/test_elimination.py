@@ -20,14 +20,14 @@ def make_layer(rng, units, width, others=0, outputs=3, rows=200):
     return rng.standard_normal((rows, columns)) @ mix, rng.standard_normal((columns, outputs))
 
 
-def damped(rows):
-    covariance = np.cov(rows, rowvar=False, bias=True)
-    return covariance + RIDGE * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
+def damped(rows, ridge=RIDGE):
+    covariance = np.atleast_2d(np.cov(rows, rowvar=False, bias=True))
+    return covariance + ridge * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
 
 
-def pose(rows, matrix, units, width):
+def pose(rows, matrix, units, width, ridge=RIDGE):
     inside = units * width
-    inverse = np.linalg.inv(damped(rows))[:inside, :inside]
+    inverse = np.linalg.inv(damped(rows, ridge))[:inside, :inside]
     return Problem(inverse, matrix[:inside].copy(), width)
 
 
@@ -60,8 +60,6 @@ def test_errors_are_those_of_least_squares(units, widths, others, batch, seed):
     assert sorted(found.order.tolist()) == list(range(units))
     assert (np.diff(found.errors) >= 0).all()
     for count in range(1, units + 1):
-        if batch == 3 and 0 < count < units and units - count > 3:
-            continue  # several go at once: only their sum is what least squares leave
         want = sum(direct(rows, matrix, units, width, found.order[:count]) for rows, matrix, width in layers)
         assert found.errors[count - 1] == pytest.approx(want, rel=1e-6)
 
@@ -106,13 +104,13 @@ def test_units_that_never_move_go_first():
     assert sorted(found.order[:2].tolist()) == [2, 5]
 
 
-def test_of_two_equal_units_one_goes_at_hardly_a_cost_and_the_other_stays_long():
+def test_of_two_equal_units_one_goes_at_no_cost_and_the_other_stays_long():
     rows, matrix = make_layer(np.random.default_rng(1), 8, 1)
     rows[:, 5] = rows[:, 2]
     matrix[5] = matrix[2] = 3
-    found = eliminate([pose(rows, matrix, 8, 1)], 8)
+    found = eliminate([pose(rows, matrix, 8, 1, ridge=1e-6)], 8)
     assert found.order[0] in (2, 5)
-    assert found.errors[0] < 0.02 * found.errors[-1]
+    assert found.errors[0] < 1e-5 * found.errors[-1]
     assert ({2, 5} - {int(found.order[0])}).pop() in found.order[3:]
 
 
