@@ -22,6 +22,7 @@ LAYERS = (
     ("rewriting",),
     ("finetuning", "validation"),
     ("pipeline",),
+    ("lossless",),
     ("cli",),
 )
 LEVEL = {part: level for level, row in enumerate(LAYERS) for part in row}

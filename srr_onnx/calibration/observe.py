@@ -29,12 +29,14 @@ class Samples:
         count: Number of samples in all.
         seed: For the choice of positions.
         as_float32: Whether onnxruntime has to compute the model in float32.
+        is_fixed: Whether the file states how many samples one run takes.
     """
 
     chunks: Sequence[Mapping[str, Array]]
     count: int
     seed: int = 0
     as_float32: bool = False
+    is_fixed: bool = False
 
     def choose(self, chunk: int, layer: int, total: int) -> Array:
         """Choose positions of one chunk: the same ones for the same layer in every model.

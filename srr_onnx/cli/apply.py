@@ -53,6 +53,7 @@ def apply(
     target = output or options.default_output(model)
     check_outputs(model, target, None, force=force)
     plan = load_plan(plan_path)
+    done = str(plan.compensation.get("kind", ""))
     with show_progress() as tell:
         loaded = load_model(model, inputs or dict(plan.inputs))
         tell("rewrite", 0, 1)
@@ -67,5 +68,7 @@ def apply(
         show_json(facts)
     else:
         show_facts(facts)
+    if done not in ("", "none"):
+        note(f"note: the plan says which channels go; the weights that stay are not compensated ({done}) as by `prune`")
     if no_verify:
         note("warning: not proven, as asked by --no-verify")

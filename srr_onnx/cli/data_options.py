@@ -89,6 +89,9 @@ data_options = combine(
     samples_option,
 )
 
+# What the options of `data_options` are called in a command.
+DATA_KEYS = ("data", "labels", "preset", "preprocess", *_SINGLE, "samples")
+
 
 def make_dataset(model: Model, **values: Any) -> Dataset | None:
     """Open the data that the options of `data_options` name.

@@ -162,7 +162,7 @@ def make_plan(
         after=costs.all_costs(),
         groups=plan_groups(groups, is_kept),
         values={},
-        frozen=tuple(_describe_frozen(groups, causes)),
+        frozen=tuple(describe_frozen(groups, causes)),
     )
     return Decision(plan, is_kept, cap)
 
@@ -235,7 +235,8 @@ def _explain_reach(groups: Groups, causes: Sequence[Freeze | None], budget: Budg
     )
 
 
-def _describe_frozen(groups: Groups, causes: Sequence[Freeze | None]) -> Iterator[dict[str, object]]:
+def describe_frozen(groups: Groups, causes: Sequence[Freeze | None]) -> Iterator[dict[str, object]]:
+    """Put what stays, and why, into the plan's form; `causes` is the result of `find_free`."""
     for entry in groups.frozen:
         yield {
             "reason": entry.cause.reason.value,
