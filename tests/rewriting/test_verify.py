@@ -8,15 +8,16 @@ import numpy as np
 import onnx
 import pytest
 from builders import Graph
-from onnx import numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from srr_onnx.analysis.find import find_groups
+from srr_onnx.analysis.rule import Op, rules
 from srr_onnx.errors import ModelError, ProofError
 from srr_onnx.graph.load import load_model
 from srr_onnx.graph.model import Model
 from srr_onnx.graph.save import save_model
 from srr_onnx.rewriting.apply import kept_positions, prune_units
-from srr_onnx.rewriting.verify import make_feeds, verify_pruned
+from srr_onnx.rewriting.verify import Proof, make_feeds, verify_pruned
 
 Kept = dict[tuple[str, int], np.ndarray]
 
@@ -109,3 +110,83 @@ def test_feeds_are_repeatable(case: tuple[Model, onnx.ModelProto, Kept]) -> None
     assert np.array_equal(first["x"], second["x"])
     assert not np.array_equal(first["x"], other["x"])
     assert first["x"].shape == (1, 3, 6, 6)
+
+
+def prove_halved(g: Graph) -> Proof:
+    """The proof of a model that loses every other unit."""
+    model = load_model(g.model())
+    groups = find_groups(model)
+    is_kept = np.arange(groups.num_units) % 2 == 0
+    return verify_pruned(model, prune_units(model, groups, is_kept), kept_positions(groups, is_kept))
+
+
+def averaging(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the rule of ReduceMean wrong: it takes an average over channels for exact."""
+
+    def rule(op: Op) -> None:
+        x = op.axes(0)
+        op.out([x[0], None, *x[2:]])
+
+    key = ("", "ReduceMean", 13)
+    monkeypatch.setitem(rules._entries, key, dataclasses.replace(rules.get(key), propagate=rule))
+
+
+@pytest.mark.parametrize("kind", ["class", "flag", "sequence"])
+def test_a_mistake_before_an_output_that_is_no_number_fails(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """Beside an output that moves as it should."""
+    averaging(monkeypatch)
+    g = Graph(17)
+    y = g.conv(g.input("x", (1, 3, 8, 8)), 8, 3)
+    g.output(g.conv(y, 2, name="aux"))
+    mean = g("ReduceMean", y, axes=[1], keepdims=1)
+    scores = g("Add", g.constant(np.zeros((1, 3, 1, 1), np.float32)), g("Sub", mean, g.weight(1, 3, 1, 1)))
+    if kind == "class":
+        g.output(g("ArgMax", scores, axis=1))
+        g.dtypes[g.outputs[-1]] = TensorProto.INT64
+    elif kind == "flag":
+        g.output(g("Greater", scores, g.constant(np.float32(0))))
+        g.dtypes[g.outputs[-1]] = TensorProto.BOOL
+    else:
+        g.output(g("SplitToSequence", scores, g.ints(1, 2), axis=1))
+        proto = g.model()
+        proto.graph.output[1].type.CopyFrom(helper.make_sequence_type_proto(helper.make_tensor_type_proto(1, None)))
+        g.model = lambda: proto
+    with pytest.raises(ProofError):
+        prove_halved(g)
+
+
+def test_class_numbers_and_flags_beside_numbers_pass() -> None:
+    g = Graph(17)
+    y = g("Relu", g.conv(g.input("x", (1, 3, 8, 8)), 8, 3))
+    scores = g.conv(y, 4)
+    g.output(g.conv(y, 2, name="aux"))
+    g.output(g("ArgMax", scores, axis=1))
+    g.output(g("Greater", scores, g.constant(np.float32(0))))
+    g.dtypes |= {g.outputs[1]: TensorProto.INT64, g.outputs[2]: TensorProto.BOOL}
+    proof = prove_halved(g)
+    assert proof.relative_error <= proof.tolerance < proof.moved
+
+
+def test_class_numbers_that_differ_although_the_scores_agree_fail() -> None:
+    """What comes behind the last number is not the same: nothing but the outputs shows it."""
+    g = Graph(17)
+    scores = g.conv(g("Relu", g.conv(g.input("x", (1, 3, 8, 8)), 8, 3)), 4, name="scores")
+    g.output(g("Add", g("ArgMax", scores, axis=1, name="best"), g.constant(np.int64(1), name="first")))
+    g.dtypes[g.outputs[0]] = TensorProto.INT64
+    model = load_model(g.model())
+    groups = find_groups(model)
+    is_kept = np.arange(8) % 2 == 0
+    proto = onnx.load(str(save_model(prune_units(model, groups, is_kept), "pruned.onnx")))
+    with pytest.raises(ProofError, match="100% of the elements"):
+        verify_pruned(model, change(proto, "first", np.array(2)), kept_positions(groups, is_kept))
+
+
+def test_a_sequence_of_unequal_parts_passes() -> None:
+    g = Graph(17)
+    y = g.conv(g("Relu", g.conv(g.input("x", (1, 3, 8, 8)), 8, 3)), 6)
+    g.output(g("SplitToSequence", y, g.ints(2, 4), axis=1))
+    proto = g.model()
+    proto.graph.output[0].type.CopyFrom(helper.make_sequence_type_proto(helper.make_tensor_type_proto(1, None)))
+    g.model = lambda: proto
+    proof = prove_halved(g)
+    assert proof.relative_error <= proof.tolerance < proof.moved
