@@ -23,12 +23,20 @@ Array = np.ndarray[Any, Any]
 _OTHER_FLOATS = frozenset({TensorProto.DOUBLE, TensorProto.BFLOAT16, TensorProto.FLOAT16})
 # Attributes that hold an element type, by operator.
 _TYPE_ATTRIBUTES = {
+    "Bernoulli": "dtype",
+    "BlackmanWindow": "output_datatype",
     "Cast": "to",
     "DequantizeLinear": "output_dtype",
     "EyeLike": "dtype",
+    "HammingWindow": "output_datatype",
+    "HannWindow": "output_datatype",
+    "MelWeightMatrix": "output_datatype",
     "QuantizeLinear": "precision",
     "RandomNormal": "dtype",
+    "RandomNormalLike": "dtype",
     "RandomUniform": "dtype",
+    "RandomUniformLike": "dtype",
+    "SequenceEmpty": "dtype",
 }
 
 
@@ -101,8 +109,7 @@ def to_runtime_proto(
 def _retype(graph: onnx.GraphProto, detached: frozenset[str]) -> None:
     """Make every floating-point tensor of a graph float32, in subgraphs too."""
     for value in [*graph.input, *graph.output, *graph.value_info]:
-        if value.type.tensor_type.elem_type in _OTHER_FLOATS:
-            value.type.tensor_type.elem_type = TensorProto.FLOAT
+        _retype_value(value.type)
     for tensor in graph.initializer:
         _retype_tensor(tensor, is_empty=tensor.name in detached)
     for node in graph.node:
@@ -113,6 +120,13 @@ def _retype(graph: onnx.GraphProto, detached: frozenset[str]) -> None:
                 _retype_tensor(attribute.t, is_empty=False)
             if attribute.HasField("g"):
                 _retype(attribute.g, frozenset())
+
+
+def _retype_value(kind: onnx.TypeProto) -> None:
+    while kind.HasField("sequence_type") or kind.HasField("optional_type"):
+        kind = kind.sequence_type.elem_type if kind.HasField("sequence_type") else kind.optional_type.elem_type
+    if kind.tensor_type.elem_type in _OTHER_FLOATS:
+        kind.tensor_type.elem_type = TensorProto.FLOAT
 
 
 def _retype_tensor(tensor: TensorProto, *, is_empty: bool) -> None:

@@ -72,6 +72,11 @@ def shapes_of(value: Any) -> Any:
     return list(value.shape) if isinstance(value, np.ndarray) else None
 
 
+def is_finite(value: Any) -> bool:
+    """Whether all floating-point numbers of an array or a sequence are finite."""
+    return all(bool(np.isfinite(part).all()) for part in _parts(value) if part.dtype.kind == "f")
+
+
 def is_float(model: Model, name: str) -> bool:
     """Whether a value is known to hold floating-point numbers."""
     dtype = model.dtypes.get(name)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from srr_onnx.analysis.rule import Positions
-from srr_onnx.errors import ModelError
+from srr_onnx.errors import ModelError, ProofError
 from srr_onnx.graph.model import Model
 from srr_onnx.graph.quantization import unrounded_pairs
 from srr_onnx.rewriting.differences import Differences, find_feeding, is_float, measure_differences
@@ -89,6 +89,24 @@ class Trial:
     def run_pruned(self, feeds: Mapping[str, Array]) -> Results:
         """Compared values of the pruned model."""
         return self._open(self.pruned, self.compared).run(feeds)
+
+    def run_in_own_types(self, feeds: Mapping[str, Array]) -> tuple[Results, Results] | None:
+        """Outputs of the masked original and of the pruned model as their files are; None if the runtime cannot.
+
+        Raises:
+            ProofError: It can run the original, not the pruned model.
+        """
+        names = self.model.outputs
+        try:
+            want = Session(self.model, names, self.threads, is_exact=True, masks=self.masks).run(feeds)
+        except ModelError:
+            return None
+        try:
+            return want, Session(self.pruned, names, self.threads, is_exact=True).run(feeds)
+        except ModelError as error:
+            raise ProofError(
+                f"the pruned model does not run in its own types, as the original does: {error}"
+            ) from error
 
     def leave_rounding_out(self) -> bool:
         """Leave the rounding of quantized activations out from now on; False where there is none."""

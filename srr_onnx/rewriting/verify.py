@@ -15,7 +15,7 @@ import numpy as np
 from srr_onnx.analysis.rule import Positions
 from srr_onnx.errors import ModelError, ProofError
 from srr_onnx.graph.model import Model, Shape
-from srr_onnx.rewriting.differences import Differences, measure_differences, shapes_of
+from srr_onnx.rewriting.differences import Differences, is_finite, measure_differences, shapes_of
 from srr_onnx.rewriting.trial import Results, Trial, make_masks
 
 Array = np.ndarray[Any, Any]
@@ -114,6 +114,8 @@ def verify_pruned(
             raise ModelError(f"{error} (at the size chosen for the open axes: give another with --input)") from error
         raise
     found = _measure(trial, feeds, originals, kept, is_exact=is_exact, seed=seed)
+    if trial.as_float32:
+        _check_own_types(trial, feeds)
     if not model.elsewhere:
         return found
     feeds = make_feeds(model, seed, model.elsewhere)
@@ -148,12 +150,7 @@ def _measure(
     """Compare the pruned model with the original and the masked original on one input."""
     model = trial.model
     (before, want), got = originals, trial.run_pruned(feeds)
-    for name in model.outputs:
-        if shapes_of(got[name]) != shapes_of(want[name]):
-            raise ProofError(
-                f"output {name!r} of the pruned model has shape {shapes_of(got[name])} instead of "
-                f"{shapes_of(want[name])}: nothing was written, please report this model"
-            )
+    _check_shapes(model, want, got)
     if not is_exact:
         moved = measure_differences(before, got, model.outputs).largest_finite
         return Proof(0.0, moved, 0, _TOLERANCE, is_exact, {}, trial.is_rounded)
@@ -167,6 +164,29 @@ def _measure(
     if not (errors.worst <= _TOLERANCE and all(share <= _TIES for share in errors.others.values())):
         tolerance = _allow_noise(errors, trial.noise(feeds, seed))
     return Proof(errors.worst, moved, len(trial.masks), tolerance, is_exact, {}, trial.is_rounded)
+
+
+def _check_shapes(model: Model, want: Results, got: Results) -> None:
+    for name in model.outputs:
+        if shapes_of(got[name]) != shapes_of(want[name]):
+            raise ProofError(
+                f"output {name!r} of the pruned model has shape {shapes_of(got[name])} instead of "
+                f"{shapes_of(want[name])}: nothing was written, please report this model"
+            )
+
+
+def _check_own_types(trial: Trial, feeds: Mapping[str, Array]) -> None:
+    """What was proven in float32 has to run in the file's own types as well, and must not overflow anew there."""
+    results = trial.run_in_own_types(feeds)
+    if results is None:
+        return
+    _check_shapes(trial.model, *results)
+    for name in trial.model.outputs:
+        if is_finite(results[0][name]) and not is_finite(results[1][name]):
+            raise ProofError(
+                f"output {name!r} of the pruned model overflows its element type, the original's does not: "
+                "nothing was written, please report this model"
+            )
 
 
 def _allow_noise(errors: Differences, noise: Differences) -> float:

@@ -190,3 +190,66 @@ def test_a_sequence_of_unequal_parts_passes() -> None:
     g.model = lambda: proto
     proof = prove_halved(g)
     assert proof.relative_error <= proof.tolerance < proof.moved
+
+
+def in_half(g: Graph) -> Graph:
+    """The same model in float16."""
+    for name, array in g.initializers.items():
+        if array.dtype == np.float32:
+            g.initializers[name], g.dtypes[name] = array.astype(np.float16), TensorProto.FLOAT16
+    g.dtypes |= {name: TensorProto.FLOAT16 for name in g.outputs if g.dtypes[name] == TensorProto.FLOAT}
+    g.inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT16, g.shapes["x"])]
+    return g
+
+
+def test_a_mistake_below_the_rounding_of_float16_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    averaging(monkeypatch)
+    g = Graph(17)
+    y = g.conv(g.input("x", (1, 3, 8, 8)), 8, 3)
+    slight = g("Mul", g("ReduceMean", y, axes=[1], keepdims=1), g.constant(np.float32(0.02)))
+    g.output(g("Add", g.conv(y, 2), slight))
+    with pytest.raises(ProofError, match=r"by 0\.00"):
+        prove_halved(in_half(g))
+
+
+def test_float16_is_proven_as_closely_as_float32() -> None:
+    g = Graph(17)
+    y = g.conv(g("Relu", g.conv(g.input("x", (1, 3, 8, 8)), 32, 3)), 32, 3)
+    g.output(g.conv(g("Relu", y), 4))
+    proof = prove_halved(in_half(g))
+    assert proof.relative_error <= 1e-4 == proof.tolerance < proof.moved
+
+
+def change_half(name: str, array: np.ndarray) -> None:
+    """Prove a model in float16 after one of its constants was changed."""
+    g = Graph(17)
+    y = g.conv(g.input("x", (1, 3, 8, 8)), 8, name="first")
+    g.output(g.conv(y, 4, name="last"))
+    nearly = g("Add", g("Mul", g.outputs[0], g.constant(np.float32(0))), g.constant(np.float32(65504)))
+    g.output(g("Add", nearly, g.constant(np.float32(13), name="slack")))
+    model = load_model(in_half(g).model())
+    groups = find_groups(model)
+    is_kept = np.arange(8) % 2 == 0
+    proto = onnx.load(str(save_model(prune_units(model, groups, is_kept), "pruned.onnx", force=True)))
+    verify_pruned(model, change(proto, name, array), kept_positions(groups, is_kept))
+
+
+def test_what_overflows_in_its_own_type_only_fails() -> None:
+    change_half("slack", np.array(13, np.float16))
+    with pytest.raises(ProofError, match="overflows its element type"):
+        change_half("slack", np.array(18, np.float16))
+
+
+def test_what_does_not_run_in_its_own_types_fails() -> None:
+    """In float32 two types that must not meet are one."""
+    g = Graph(17)
+    g.output(g.conv(g.conv(g.input("x", (1, 3, 8, 8)), 8), 4, name="last"))
+    model = load_model(in_half(g).model())
+    groups = find_groups(model)
+    is_kept = np.arange(8) % 2 == 0
+    pruned = prune_units(model, groups, is_kept)
+    other = next(init for init in pruned.proto.graph.initializer if init.name == "last.bias")
+    other.CopyFrom(numpy_helper.from_array(np.asarray(pruned.constants["last.bias"], np.float32), "last.bias"))
+    broken = dataclasses.replace(pruned, detached=pruned.detached - {"last.bias"})
+    with pytest.raises(ProofError, match="does not run in its own types"):
+        verify_pruned(model, broken, kept_positions(groups, is_kept))
