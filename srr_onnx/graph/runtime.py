@@ -1,10 +1,11 @@
-"""LOAD: `Model` to the form a runtime takes: large payloads apart, masks put in, and in float32 where it has to be.
+"""LOAD: `Model` to the form a runtime takes: large payloads apart, masks put in, in float32 where it has to be.
 
 Never written to a file: the proof and the measurements run it.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -38,6 +39,10 @@ _TYPE_ATTRIBUTES = {
     "RandomUniformLike": "dtype",
     "SequenceEmpty": "dtype",
 }
+# Without a seed these draw other numbers in every session; Dropout does in training only.
+_RANDOM_OPERATORS = frozenset(
+    {"Bernoulli", "Dropout", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
+)
 
 
 def to_runtime_proto(
@@ -58,7 +63,8 @@ def to_runtime_proto(
         is_rounded: False to leave out the rounding of activations that are quantized and dequantized at once.
 
     Returns:
-        The protobuf, and the content of its external initializers by name.
+        The protobuf, and the content of its external initializers by name. Nodes that draw random numbers get a
+        seed by the name of their output, so that they draw the same in this model and in a pruned one.
     """
     proto = onnx.ModelProto()
     proto.CopyFrom(model.proto)
@@ -92,6 +98,7 @@ def to_runtime_proto(
     copies = [onnx.NodeProto.FromString(message.SerializeToString()) for message in ordered]
     del graph.node[:]
     graph.node.extend(copies)
+    _seed(graph)
     if as_float32:
         _retype(graph, model.detached)
     external: dict[str, Array] = {}
@@ -104,6 +111,21 @@ def to_runtime_proto(
     known = {output.name for output in graph.output}
     graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs if name not in known)
     return proto, external
+
+
+def _seed(graph: onnx.GraphProto) -> None:
+    """Give a seed to every node that draws random numbers and has none.
+
+    The runtime's own seed depends on a node's place in its graph, which changes; inside a subgraph it does not.
+    """
+    for node in graph.node:
+        if node.op_type not in _RANDOM_OPERATORS or node.domain or any(a.name == "seed" for a in node.attribute):
+            continue
+        seed = zlib.crc32(node.output[0].encode()) & 0xFFFF
+        if node.op_type != "Dropout":
+            node.attribute.append(helper.make_attribute("seed", float(seed)))
+        elif len(node.input) > 2:
+            node.attribute.append(helper.make_attribute("seed", seed))
 
 
 def _retype(graph: onnx.GraphProto, detached: frozenset[str]) -> None:

@@ -146,8 +146,9 @@ class Trial:
             for name, value in exact.items()
         }
         names = [*self.compared, *self.inside]
-        session = self._open(self.model, names, self.masks)
-        return measure_differences(session.run(shifted), session.run(exact), names)
+        # One session for each: in a second run, random numbers are not those of the first.
+        first, second = (self._open(self.model, names, self.masks).run(inputs) for inputs in (shifted, exact))
+        return measure_differences(first, second, names)
 
     def _differ(
         self, before: Results, want: Results, got: Results, kept: Mapping[tuple[str, int], Positions]

@@ -253,3 +253,19 @@ def test_what_does_not_run_in_its_own_types_fails() -> None:
     broken = dataclasses.replace(pruned, detached=pruned.detached - {"last.bias"})
     with pytest.raises(ProofError, match="does not run in its own types"):
         verify_pruned(model, broken, kept_positions(groups, is_kept))
+
+
+@pytest.mark.parametrize("kind", ["RandomNormalLike", "RandomUniformLike", "Bernoulli", "Dropout"])
+def test_random_numbers_are_the_same_in_all_models(kind: str) -> None:
+    g = Graph(17)
+    x = g.input("x", (1, 3, 8, 8))
+    y = g.conv(g("Relu", g.conv(x, 8, 3)), 3)
+    if kind == "Dropout":
+        drawn = g(kind, x, g.constant(np.float32(0.5)), g.constant(np.array(True)), shape=g.shapes[y])
+    elif kind == "Bernoulli":
+        drawn = g(kind, g("Sigmoid", y), shape=g.shapes[y])
+    else:
+        drawn = g(kind, y, shape=g.shapes[y])
+    g.output(g("Add", y, drawn, shape=g.shapes[y]))
+    proof = prove_halved(g)
+    assert proof.relative_error <= proof.tolerance < proof.moved

@@ -23,7 +23,7 @@ def same_channels(op: Op) -> None:
 
 for _name in (
     "Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "BitCast", "BitwiseNot", "Cast", "Ceil", "Celu", "Clip",
-    "Cos", "Cosh", "Dropout", "Elu", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid", "HardSwish", "Identity",
+    "Cos", "Cosh", "Elu", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid", "HardSwish", "Identity",
     "IsInf", "IsNaN", "LeakyRelu", "Log", "Mish", "Neg", "Not", "Reciprocal", "Relu", "Round", "Selu", "Shrink",
     "Sigmoid", "Sign", "Sin", "Sinh", "Softplus", "Softsign", "Sqrt", "Swish", "Tan", "Tanh", "ThresholdedRelu",
 ):  # fmt: skip
@@ -43,6 +43,17 @@ def draw(op: Op) -> None:
     for labels in x:
         op.inexact(labels)
     op.out(x)
+
+
+@channel_rule("Dropout", since=(1, 6, 7, 10, 12, 13, 22))
+def dropout(op: Op) -> None:
+    """Passes its input on, unless it is in training: then it draws a number for every element in turn."""
+    mode = op.constant(2)
+    is_old = op.node.since_version < 7
+    if (op.has(2) and (mode is None or mode.any())) or (is_old and not op.attribute("is_test", 0)):
+        for labels in op.axes(0):
+            op.inexact(labels)
+    same_channels(op)
 
 
 def broadcast(op: Op) -> None:
