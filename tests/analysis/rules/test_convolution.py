@@ -43,8 +43,8 @@ def deformed_groups_in_two_ways(g: Graph, y: str, op: str) -> str:
 
 
 ROWS = [
-    *rows("DeformConv", (19, 22), deformed, sizes=(8, 6), axes=frozenset({(1, 0), (1, 1), (3, 0)})),
-    *rows("DeformConv", (19, 22), deformed_in_two_ways, sizes=(4, 6), axes=frozenset({(1, 0), (1, 1)})),
+    *rows("DeformConv", (19, 22), deformed, sizes=(6,), others=(8,), axes=frozenset({(1, 0), (1, 1), (3, 0)})),
+    *rows("DeformConv", (19, 22), deformed_in_two_ways, sizes=(6,), others=(4,), axes=frozenset({(1, 0), (1, 1)})),
     *rows("DeformConv", (19, 22), deformed_groups, sizes=(8,), axes=frozenset({(1, 0)})),
     *rows(
         "DeformConv",
