@@ -98,10 +98,13 @@ def tie_broadcast(op: Op, slots: list[int]) -> Axes:
 
 _ROLES = {"Mul": Role.SCALE, "Div": Role.SCALE, "Add": Role.SHIFT, "Sub": Role.SHIFT}
 
-for _name in (
-    "Add", "And", "BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "Div", "Equal", "Greater", "GreaterOrEqual",
-    "Less", "LessOrEqual", "Max", "Mean", "Min", "Mod", "Mul", "Or", "Pow", "Sub", "Sum", "Where", "Xor",
-):  # fmt: skip
+BROADCASTING = frozenset(
+    {
+        "Add", "And", "BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "Div", "Equal", "Greater", "GreaterOrEqual",
+        "Less", "LessOrEqual", "Max", "Mean", "Min", "Mod", "Mul", "Or", "Pow", "Sub", "Sum", "Where", "Xor",
+    }
+)  # fmt: skip
+for _name in sorted(BROADCASTING):
     # Before version 7 broadcasting was an attribute with its own meaning: those versions have no rule.
     channel_rule(_name, since=range(7, 26))(broadcast)
 

@@ -10,8 +10,6 @@ import rows as table
 from builders import Graph, feeds_for, run_ort
 from rows import Row, rows
 
-from srr_onnx.analysis.labels import FreezeReason
-
 ALL = tuple(range(1, 26))
 
 
@@ -59,14 +57,6 @@ def reshape_heads(g: Graph, y: str, op: str) -> str:
     return str(g(op, g("Relu", cut), shape=[1, 8, 4, 4]))
 
 
-def expand(g: Graph, y: str, op: str) -> str:
-    return str(g(op, g("GlobalAveragePool", y), g.ints(1, 8, 3, 3)))
-
-
-def expand_relative(g: Graph, y: str, op: str) -> str:
-    return str(g(op, g("GlobalAveragePool", y), g.ints(1, 3, 3)))
-
-
 ROWS = [
     *rows("Transpose", ALL, transpose),
     *rows("Transpose", ALL, transpose_all),
@@ -77,8 +67,6 @@ ROWS = [
     *rows("Flatten", ALL, flatten_all_to_rows),
     *rows("Reshape", ALL, reshape),
     *rows("Reshape", ALL, reshape_heads, sizes=(4,)),
-    *rows("Expand", ALL, expand),
-    *rows("Expand", ALL, expand_relative),
 ]
 
 
@@ -166,13 +154,3 @@ def test_a_target_read_off_an_open_size() -> None:
     g.shapes[y], g.dtypes[y] = (1, 8, 16), 1
     g.output(g.conv(g("Reshape", y, shape=[0, 0, 4, 4]), 2))
     prune_and_compare(g, [1, 6], batch=3)
-
-
-def test_an_expand_over_channels_keeps_them() -> None:
-    g = Graph(13)
-    y = g("Expand", g.conv(g.input("x", (1, 3, 4, 4)), 1, name="one"), g.ints(1, 8, 4, 4), name="stretch")
-    g.output(g.conv(y, 2))
-    groups = table.find_groups(table.load_model(g.model()))
-    assert [(f.cause.reason, f.cause.node) for f in groups.frozen if f.filters == "one"] == [
-        (FreezeReason.FIXED_AXIS, "stretch")
-    ]
