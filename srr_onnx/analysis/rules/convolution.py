@@ -35,6 +35,7 @@ def conv(op: Op) -> None:
 
     A grouped convolution stays rectangular in one of two ways: the same offsets go in every group, or whole
     groups go. The way that leaves more free units is taken; depthwise is the case of one channel per group.
+    Channels that are folded into the batch pass: every sample is convolved on its own.
     """
     _convolve(op, bias=2)
 
@@ -53,6 +54,7 @@ def deform_conv(op: Op) -> None:
         op.freeze(x, FreezeReason.LAYOUT, "groups of channels and of offsets")
     elif shared > 1 and x is not None:
         _tie_offsets(op, x, shared)
+    op.freeze(op.axes(0)[0], FreezeReason.FIXED_AXIS, "batch axis")
     _convolve(op, bias=3, is_checked=False)
 
 
@@ -62,7 +64,6 @@ def _convolve(op: Op, bias: int, *, is_checked: bool = True) -> None:
     filters, taken = weight[0], weight[1]
     op.freeze(weight[2:], FreezeReason.FIXED_AXIS)
     op.freeze(x[2:], FreezeReason.FIXED_AXIS, "spatial axis")
-    op.freeze(x[0], FreezeReason.FIXED_AXIS, "batch axis")
     op.role(1, 0, Role.FILTER)
     if conv_groups == 1:
         op.unify(x[1], taken)
@@ -83,7 +84,7 @@ def _convolve(op: Op, bias: int, *, is_checked: bool = True) -> None:
         _tie_groups(op, x[1], filters, conv_groups)
         op.freeze(taken, FreezeReason.FIXED_AXIS)
     _bias(op, bias, filters)
-    op.out([None, filters, *[None] * (len(op.out_shape()) - 2)])
+    op.out([op.samples(x[0]), filters, *[None] * (len(op.out_shape()) - 2)])
 
 
 @channel_rule("ConvTranspose", since=(1, 11, 22), repair=repair_conv_groups)
@@ -94,7 +95,6 @@ def conv_transpose(op: Op) -> None:
     taken, filters = weight[0], weight[1]
     op.freeze(weight[2:], FreezeReason.FIXED_AXIS)
     op.freeze(x[2:], FreezeReason.FIXED_AXIS, "spatial axis")
-    op.freeze(x[0], FreezeReason.FIXED_AXIS, "batch axis")
     made = filters
     if conv_groups == 1:
         op.unify(x[1], taken)
@@ -119,7 +119,7 @@ def conv_transpose(op: Op) -> None:
             op.freeze(filters, FreezeReason.FIXED_AXIS)
             op.role(1, 0, Role.FILTER)
     _bias(op, 2, made)
-    op.out([None, made, *[None] * (len(op.out_shape()) - 2)])
+    op.out([op.samples(x[0]), made, *[None] * (len(op.out_shape()) - 2)])
 
 
 def _bias(op: Op, slot: int, filters: Labels | None) -> None:
