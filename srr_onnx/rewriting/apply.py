@@ -115,12 +115,13 @@ class _Rewriter:
 
     def _replace_rearrangements(self) -> None:
         for index, found in self.groups.rearrangements.items():
-            kept = self.values.get((found.source, found.axis))
-            if kept is None:
+            if found.source not in self.shapes:
                 continue
             output = next(node for node in self.model.nodes if node.index == index).outputs[0]
-            indices = found.indices[self.values[output, found.axis]]
-            name = self.new_constant(np.searchsorted(kept, indices).astype(np.int64), f"{output}_channels")
+            indices, kept = found.indices, self.values.get((found.source, found.axis))
+            if kept is not None:
+                indices = np.searchsorted(kept, indices[self.values[output, found.axis]]).astype(np.int64)
+            name = self.new_constant(indices, f"{output}_channels")
             self.result.nodes[index] = NodeEdit(
                 op_type="Gather", inputs={0: found.source, 1: name}, attributes={"axis": found.axis}, clear=True
             )
