@@ -198,8 +198,10 @@ def _drop_unused(model: Model, edits: Edits) -> None:
     kept = set(model.outputs) | {name for new in edits.inserted for name in new.inputs}
     freed = {name for node in model.nodes for name in node.inputs if name and name not in readers}
     for node in reversed(model.nodes):
-        made = [name for name in node.outputs if name]
-        if node.index in edits.removed or not made or not all(name in freed and name not in kept for name in made):
+        made = {name for name in node.outputs if name}
+        # Outputs that nobody ever read (the statistics of a BatchNormalization, say) keep no node.
+        is_needed = any(name in kept or readers.get(name) for name in made)
+        if node.index in edits.removed or is_needed or not made & freed:
             continue
         edits.removed.add(node.index)
         for name in node.inputs:
