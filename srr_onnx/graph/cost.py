@@ -1,7 +1,8 @@
 """LOAD: what a model costs: multiply-accumulates, parameters, bytes.
 
 MACs are those of Conv, ConvTranspose, Gemm and MatMul at the given input shapes, bias not counted; one MAC is two
-floating-point operations. Every other operator counts as zero. Percentages of MACs and of FLOPs are the same.
+floating-point operations. Every other operator counts as zero. Percentages of MACs and of FLOPs are the same. Products
+of constants that the file computes count as well, although a runtime may compute them once and for all.
 """
 
 from __future__ import annotations
@@ -98,7 +99,7 @@ def mac_factors(node: Node, shapes: Mapping[str, Shape]) -> tuple[Factor, ...]:
 
 
 def is_constant_node(model: Model, node: Node) -> bool:
-    """Whether a node computes from constants alone: it costs nothing in a run."""
+    """Whether a node computes from constants alone: it can be replaced by what it makes."""
     return all(name in model.constants for name in node.outputs if name)
 
 
@@ -143,7 +144,7 @@ def count_cost(model: Model) -> Cost:
     """
     stored = [model.constants[name] for name in model.stored if is_parameter(model, name)]
     return Cost(
-        macs=sum(count_macs(node, model.shapes) for node in model.nodes if not is_constant_node(model, node)),
+        macs=sum(count_macs(node, model.shapes) for node in model.nodes),
         params=sum(array.size for array in stored),
         size_bytes=sum(array.nbytes for array in stored),
     )
@@ -164,9 +165,11 @@ def count_layers(model: Model) -> list[LayerCost]:
     layers, counted = [], set[str]()
     for node in model.nodes:
         read = set[str]().union(*(origins.get(name, ()) for name in (*node.inputs, *node.captured)))
-        if all(name in model.constants for name in node.outputs if name):  # only passes constants on
+        if is_constant_node(model, node):  # only passes constants on; its product may count, though
             for name in node.outputs:
                 origins.setdefault(name, read)
+            if macs := count_macs(node, model.shapes):
+                layers.append(LayerCost(node, macs, 0))
             continue
         layer = LayerCost(node, count_macs(node, model.shapes), sum(sizes[name] for name in read - counted))
         counted |= read

@@ -133,6 +133,17 @@ class Model:
         return MappingProxyType(found)
 
     @cached_property
+    def roots(self) -> Mapping[str, frozenset[str]]:
+        """The stored constants behind every constant that the graph computes."""
+        found: dict[str, frozenset[str]] = {}
+        for node in self.nodes:
+            for output in node.outputs:
+                if output in self.constants and output not in self.stored:
+                    sources = (found.get(name, frozenset({name})) for name in node.inputs if name)
+                    found[output] = frozenset[str]().union(*sources)
+        return MappingProxyType(found)
+
+    @cached_property
     def consumers(self) -> Mapping[str, tuple[Node, ...]]:
         """The nodes that read each value, in execution order, a node once per value."""
         found: dict[str, list[Node]] = {}
