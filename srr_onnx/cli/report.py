@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ def collect_facts(command: str, original: Model, plan: Plan, output: Path | None
         "budget": dict(plan.budget),
         "convention": CONVENTION,
         "cost": {"before": plan.before.to_json(), "after": plan.after.to_json()},
+        "uncounted": list(plan.uncounted),
         "removed": {"macs": plan.macs_removed, "params": plan.params_removed},
         "file_bytes": {"before": original.size_bytes, "after": None if output is None else file_bytes(output)},
         "groups": {
@@ -77,6 +79,27 @@ def note_guess(model: Model) -> None:
     chosen = ", ".join(f"{name} {shape(sizes)}" for name, sizes in model.inputs.items() if name in model.guessed)
     if chosen:
         note(f"note: the file leaves height and width open, taken as {chosen} (--input chooses others); they stay open")
+
+
+def note_cost(facts: Facts) -> None:
+    """Say on stderr where the figures do not tell all, or what has grown."""
+    note_uncounted(facts["uncounted"])
+    before, after = (facts["cost"][when]["params"] for when in ("before", "after"))
+    if after > before:
+        note(
+            f"warning: the pruned model has more parameters than the original ({quantity(after)} instead of "
+            f"{quantity(before)}): weights that the file computes from smaller ones are stored multiplied out"
+        )
+
+
+def note_uncounted(nodes: Sequence[str]) -> None:
+    """Say on stderr which layers are missing in the MACs, if any are."""
+    if nodes:
+        more = f" and {len(nodes) - 5} more" if len(nodes) > 5 else ""
+        note(
+            f"warning: the MACs of {', '.join(nodes[:5])}{more} count as zero: their shapes are known only in a run, "
+            "and onnxruntime does not run the model"
+        )
 
 
 def show_facts(facts: Facts) -> None:

@@ -54,12 +54,12 @@ class LayerCost:
 
     Attributes:
         node: The node.
-        macs: Multiply-accumulates of one run.
+        macs: Multiply-accumulates of one run; None where a shape is not known.
         params: Elements of the stored floating-point constants that it is the first to read.
     """
 
     node: Node
-    macs: int
+    macs: int | None
     params: int
 
 
@@ -113,6 +113,19 @@ def is_parameter(model: Model, name: str) -> bool:
     return name in model.constants and (is_float(model.constants[name]) or name in model.quantized)
 
 
+def find_uncounted(model: Model) -> list[Node]:
+    """Find the nodes whose MACs should count, but cannot: a shape is not known.
+
+    Args:
+        model: Loaded model.
+
+    Returns:
+        In execution order.
+    """
+    counted = [node for node in model.nodes if node.op_type in COUNTED and not node.domain]
+    return [node for node in counted if not mac_factors(node, model.sizes)]
+
+
 def _all(is_output: bool, slot: int, axes: range) -> tuple[Factor, ...]:
     return tuple(Factor(is_output, slot, axis) for axis in axes)
 
@@ -144,7 +157,7 @@ def count_cost(model: Model) -> Cost:
     """
     stored = [model.constants[name] for name in model.stored if is_parameter(model, name)]
     return Cost(
-        macs=sum(count_macs(node, model.shapes) for node in model.nodes),
+        macs=sum(count_macs(node, model.sizes) for node in model.nodes),
         params=sum(array.size for array in stored),
         size_bytes=sum(array.nbytes for array in stored),
     )
@@ -162,17 +175,20 @@ def count_layers(model: Model) -> list[LayerCost]:
     """
     sizes = {name: model.constants[name].size for name in model.stored if name in model.constants}
     origins = {name: {name} for name in sizes if is_parameter(model, name)}
+    uncounted = {node.index for node in find_uncounted(model)}
     layers, counted = [], set[str]()
+    macs: int | None
     for node in model.nodes:
         read = set[str]().union(*(origins.get(name, ()) for name in (*node.inputs, *node.captured)))
         if is_constant_node(model, node):  # only passes constants on; its product may count, though
             for name in node.outputs:
                 origins.setdefault(name, read)
-            if macs := count_macs(node, model.shapes):
+            if macs := count_macs(node, model.sizes):
                 layers.append(LayerCost(node, macs, 0))
             continue
-        layer = LayerCost(node, count_macs(node, model.shapes), sum(sizes[name] for name in read - counted))
+        macs = None if node.index in uncounted else count_macs(node, model.sizes)
+        layer = LayerCost(node, macs, sum(sizes[name] for name in read - counted))
         counted |= read
-        if layer.macs or layer.params:
+        if layer.macs != 0 or layer.params:
             layers.append(layer)
     return layers

@@ -139,7 +139,7 @@ def apply_edits(model: Model, edits: Edits) -> Model:
     proto = _carry_over(model, edits, exported, [index for _, index in order], stubs)
     used = {name for name, _ in stored_tensors(proto.graph)}
     made = {name for node in proto.graph.node for name in node.output}
-    return assemble_model(
+    result = assemble_model(
         proto,
         {name: array for name, array in stored.items() if name in used},
         frozenset(detached & used),
@@ -149,6 +149,9 @@ def apply_edits(model: Model, edits: Edits) -> Model:
         0,
         expected={name: shape for name, shape in {**model.shapes, **edits.shapes}.items() if name in made},
     )
+    # What has no shape before it runs is frozen on all axes, so it keeps the size that was measured.
+    measured = {name: shape for name, shape in model.measured.items() if name in made}
+    return dataclasses.replace(result, measured=measured) if measured else result
 
 
 @contextlib.contextmanager

@@ -84,6 +84,8 @@ class Model:
         size_bytes: Size on disk including external data.
         guessed: Inputs whose height and width the file leaves open and nobody gave: the loader chose a size.
         elsewhere: Shape of every input at another size that the graph takes, where a size was chosen.
+        measured: Shapes found by running the model where none can be inferred. They may depend on the content of the
+            inputs, so they are for counting only.
     """
 
     proto: onnx.ModelProto
@@ -100,6 +102,7 @@ class Model:
     size_bytes: int
     guessed: frozenset[str] = frozenset()
     elsewhere: Mapping[str, Shape] = dataclasses.field(default_factory=dict)
+    measured: Mapping[str, Shape] = dataclasses.field(default_factory=dict)
 
     @cached_property
     def sha256(self) -> str:
@@ -120,6 +123,11 @@ class Model:
             for value in self.proto.graph.input
             if value.name in self.inputs
         )
+
+    @cached_property
+    def sizes(self) -> Mapping[str, Shape]:
+        """Shapes for counting: those that hold for any input, and those that were measured."""
+        return MappingProxyType({**self.measured, **self.shapes}) if self.measured else self.shapes
 
     def known(self, value: str) -> np.ndarray | None:
         """Content of a constant or of a value that follows from shapes; None for any other."""

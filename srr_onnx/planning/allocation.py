@@ -134,7 +134,7 @@ def reach(groups: Sequence[PruningGroup], is_free: Sequence[bool], costs: CostMo
     saved = costs.total - costs.cost()
     for number, count in enumerate(limits):
         costs.remove(number, -count)
-    return saved
+    return max(saved, 0)
 
 
 def _limit(group: PruningGroup, cap: float) -> int:

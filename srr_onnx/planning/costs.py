@@ -134,18 +134,18 @@ class CostModel:
         terms = []
         for node in model.nodes:
             if is_constant_node(model, node):
-                macs = count_macs(node, model.shapes)
+                macs = count_macs(node, model.sizes)
                 if macs:
                     wholes = frozenset[Owners]().union(*(needed[name] for name in node.outputs if name))
                     terms.append(_Term(macs, (), None if ALWAYS in wholes else Presence(wholes=wholes)))
                 continue
             sizes: list[tuple[int, Units | None]] = []
-            for factor in mac_factors(node, model.shapes):
+            for factor in mac_factors(node, model.sizes):
                 name = (node.outputs if factor.is_output else node.inputs)[factor.slot]
                 units = groups.values.get((name, factor.axis))
                 if not factor.is_output and name in model.constants:
                     units = groups.uses.get((Use(node.index, factor.slot), factor.axis))
-                sizes.append((model.shapes[name][factor.axis], units))
+                sizes.append((model.sizes[name][factor.axis], units))
             if sizes:
                 terms.append(self._term(sizes))
         return terms

@@ -12,7 +12,7 @@ import numpy as np
 from srr_onnx.analysis.groups import Groups
 from srr_onnx.analysis.labels import Freeze, FreezeReason
 from srr_onnx.errors import PlanError, UnknownNameError, UnsupportedError
-from srr_onnx.graph.cost import mac_factors
+from srr_onnx.graph.cost import find_uncounted, mac_factors
 from srr_onnx.graph.model import Model
 from srr_onnx.graph.nodes import check_outside
 from srr_onnx.graph.quantization import INTEGER_OPERATORS
@@ -163,6 +163,7 @@ def make_plan(
         groups=plan_groups(groups, is_kept),
         values={},
         frozen=tuple(_describe_frozen(groups, causes)),
+        uncounted=tuple(node.label for node in find_uncounted(model)),
     )
     return Decision(plan, is_kept, cap)
 
@@ -186,7 +187,7 @@ def check_prunable(model: Model, groups: Groups, causes: Sequence[Freeze | None]
             f"this model computes with quantized integers ({', '.join(integers)}), whose channels cannot be pruned: "
             "prune the floating-point model before you quantize it, or quantize it in the QDQ format"
         )
-    if not any(mac_factors(node, model.shapes) for node in model.nodes):
+    if not any(mac_factors(node, model.sizes) for node in model.nodes):
         check_outside(model.proto.graph)
         operators = ", ".join(sorted({node.op_type for node in model.nodes})[:6])
         raise UnsupportedError(

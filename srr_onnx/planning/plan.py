@@ -72,6 +72,7 @@ class Plan:
         frozen: What stays: reason, node, number of units.
         proof: What the proof run measured; empty before it has run.
         version: Version of srr-onnx.
+        uncounted: Nodes whose MACs count as zero, since a shape is not known and could not be measured.
     """
 
     sha256: str
@@ -85,6 +86,7 @@ class Plan:
     frozen: tuple[Mapping[str, Any], ...]
     proof: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     version: str = ""
+    uncounted: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain form, as in the file."""
@@ -99,6 +101,7 @@ class Plan:
             "values": {name: [dict(axis) for axis in axes] for name, axes in self.values.items()},
             "frozen": [dict(entry) for entry in self.frozen],
             "proof": dict(self.proof),
+            "uncounted": list(self.uncounted),
         }
 
     @classmethod
@@ -124,6 +127,7 @@ class Plan:
                 frozen=tuple(data.get("frozen", ())),
                 proof=data.get("proof", {}),
                 version=str(data.get("srr_onnx", "")),
+                uncounted=tuple(data.get("uncounted", ())),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             what = f"it has no {error.args[0]!r}" if isinstance(error, KeyError) else "a value is of the wrong kind"

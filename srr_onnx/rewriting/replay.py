@@ -10,7 +10,7 @@ import srr_onnx
 from srr_onnx.analysis.find import find_groups
 from srr_onnx.analysis.groups import Groups
 from srr_onnx.errors import PlanError, ProofError
-from srr_onnx.graph.cost import count_cost, is_float
+from srr_onnx.graph.cost import count_cost, find_uncounted, is_float
 from srr_onnx.graph.model import Model
 from srr_onnx.planning.make import Decision
 from srr_onnx.planning.plan import Plan, describe_values, match_plan
@@ -109,5 +109,6 @@ def apply_plan(model: Model, plan: Plan, *, force: bool = False) -> tuple[Model,
         after=count_cost(pruned),
         groups=kept_groups,
         proof={},
+        uncounted=tuple(node.label for node in find_uncounted(model)),
         version=srr_onnx.__version__,
     )
