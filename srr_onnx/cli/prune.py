@@ -10,7 +10,7 @@ import click
 import srr_onnx.pipeline
 from srr_onnx.cli import options
 from srr_onnx.cli.progress import show_progress
-from srr_onnx.cli.report import collect_facts, describe_overshoot, note_cost, note_guess, show_facts
+from srr_onnx.cli.report import collect_facts, describe_overshoot, note_cost, note_guess, note_inlined, show_facts
 from srr_onnx.cli.tables import note, show_json
 from srr_onnx.errors import PlanError
 from srr_onnx.planning.budget import Budget
@@ -101,6 +101,7 @@ def prune(
     else:
         show_facts(facts)
     note_guess(result.original)
+    note_inlined(result.plan, plan_target)
     note_cost(facts)
     if coarse := describe_overshoot(facts):
         note(f"warning: {coarse}")

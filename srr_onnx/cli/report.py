@@ -81,6 +81,15 @@ def note_guess(model: Model) -> None:
         note(f"note: the file leaves height and width open, taken as {chosen} (--input chooses others); they stay open")
 
 
+def note_inlined(plan: Plan, plan_path: Path | None) -> None:
+    """Say on stderr that a plan's names are not those of the file as it was given, if so."""
+    if plan.is_inlined and plan_path is not None:
+        note(
+            f"note: the model's functions were inlined, so {plan_path} names its values as "
+            "onnx.inliner.inline_local_functions does"
+        )
+
+
 def note_cost(facts: Facts) -> None:
     """Say on stderr where the figures do not tell all, or what has grown."""
     note_uncounted(facts["uncounted"])

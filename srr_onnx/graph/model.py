@@ -84,6 +84,8 @@ class Model:
         size_bytes: Size on disk including external data.
         guessed: Inputs whose height and width the file leaves open and nobody gave: the loader chose a size.
         elsewhere: Shape of every input at another size that the graph takes, where a size was chosen.
+        is_inlined: Whether the file has functions that were put in the place of their calls: then nodes and values have
+            the names that `onnx.inliner.inline_local_functions` gives.
         measured: Shapes found by running the model where none can be inferred. They may depend on the content of the
             inputs, so they are for counting only.
     """
@@ -102,6 +104,7 @@ class Model:
     size_bytes: int
     guessed: frozenset[str] = frozenset()
     elsewhere: Mapping[str, Shape] = dataclasses.field(default_factory=dict)
+    is_inlined: bool = False
     measured: Mapping[str, Shape] = dataclasses.field(default_factory=dict)
 
     @cached_property

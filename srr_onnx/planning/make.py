@@ -163,6 +163,7 @@ def make_plan(
         groups=plan_groups(groups, is_kept),
         values={},
         frozen=tuple(_describe_frozen(groups, causes)),
+        is_inlined=model.is_inlined,
         uncounted=tuple(node.label for node in find_uncounted(model)),
     )
     return Decision(plan, is_kept, cap)

@@ -72,6 +72,7 @@ class Plan:
         frozen: What stays: reason, node, number of units.
         proof: What the proof run measured; empty before it has run.
         version: Version of srr-onnx.
+        is_inlined: Whether nodes and values have the names they get when the file's functions are inlined.
         uncounted: Nodes whose MACs count as zero, since a shape is not known and could not be measured.
     """
 
@@ -87,6 +88,7 @@ class Plan:
     proof: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     version: str = ""
     uncounted: tuple[str, ...] = ()
+    is_inlined: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Plain form, as in the file."""
@@ -102,6 +104,7 @@ class Plan:
             "frozen": [dict(entry) for entry in self.frozen],
             "proof": dict(self.proof),
             "uncounted": list(self.uncounted),
+            "inlined": self.is_inlined,
         }
 
     @classmethod
@@ -128,6 +131,7 @@ class Plan:
                 proof=data.get("proof", {}),
                 version=str(data.get("srr_onnx", "")),
                 uncounted=tuple(data.get("uncounted", ())),
+                is_inlined=bool(data.get("inlined", False)),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             what = f"it has no {error.args[0]!r}" if isinstance(error, KeyError) else "a value is of the wrong kind"

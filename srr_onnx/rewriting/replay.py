@@ -109,6 +109,7 @@ def apply_plan(model: Model, plan: Plan, *, force: bool = False) -> tuple[Model,
         after=count_cost(pruned),
         groups=kept_groups,
         proof={},
+        is_inlined=model.is_inlined,
         uncounted=tuple(node.label for node in find_uncounted(model)),
         version=srr_onnx.__version__,
     )

@@ -10,7 +10,7 @@ import pytest
 from builders import Graph, run_ort
 from cli_models import small_graph
 from documented import documented_shape, mismatches
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 from srr_onnx.graph.cost import count_cost, count_layers
 from srr_onnx.graph.load import load_model
@@ -381,3 +381,17 @@ def test_a_file_that_grows_is_no_surprise(run, tmp_path):
     assert "warning: the pruned model has more parameters than the original" in result.stderr
     again = run("prune", tmp_path / "thin.onnx", "--params", "0.2", "-o", tmp_path / "small.onnx")
     assert (again.exit_code, "more parameters" in again.stderr) == (0, False)
+
+
+def test_a_note_says_where_a_plan_names_inlined_values(run, tmp_path):
+    g = Graph(opset=17)
+    value = g("Double", g.conv(g.input("x", (1, 3, 8, 8)), 8), domain="local", shape=(1, 8, 8, 8))
+    g.output(g.conv(value, 5))
+    proto = g.model()
+    body = [helper.make_node("Add", ["a", "a"], ["r"])]
+    proto.functions.append(helper.make_function("local", "Double", ["a"], ["r"], body, [helper.make_opsetid("", 17)]))
+    onnx.save(proto, tmp_path / "calls.onnx")
+    result = run("prune", tmp_path / "calls.onnx", "--ratio", "0.5", "--plan", "plan.json")
+    assert (result.exit_code, "onnx.inliner.inline_local_functions" in result.stderr) == (0, True)
+    assert json.loads((tmp_path / "plan.json").read_text())["inlined"] is True
+    assert run("prune", tmp_path / "calls.onnx", "--ratio", "0.5", "--force").stderr == ""
