@@ -139,8 +139,7 @@ def make_plan(
     cap = max_group_ratio
     costs = CostModel(model, groups, QUANTITIES.get(budget.kind, "macs"))
     if budget.kind == "ratio":
-        wanted = allocate_ratio(groups, budget.amount)
-        removed = tuple(count if free else 0 for count, free in zip(wanted, is_free, strict=True))
+        removed = allocate_ratio(groups, is_free, budget.amount)
         cap = max(cap, budget.amount)
     else:
         kind = ("redundancy" if scores.redundancy is not None else "uniform") if allocation == "auto" else allocation
