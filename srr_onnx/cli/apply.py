@@ -53,7 +53,7 @@ def apply(
     such as a retrained checkpoint. The result is proven as in `prune`.
     """
     target = output or options.default_output(model)
-    check_outputs(model, target, None, force=force)
+    check_outputs(model, target, None, force=force, plan_read=plan_path)
     plan = load_plan(plan_path)
     with show_progress() as tell:
         loaded = measure_shapes(load_model(model, inputs or dict(plan.inputs)), make_feeds)

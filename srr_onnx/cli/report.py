@@ -11,6 +11,7 @@ from srr_onnx.cli.tables import note, show_line, show_table
 from srr_onnx.cli.wording import percent, quantity, removed, shape
 from srr_onnx.graph.cost import CONVENTION
 from srr_onnx.graph.model import Model
+from srr_onnx.graph.save import resolve_target
 from srr_onnx.planning.budget import NAMES, QUANTITIES, TOLERANCE
 from srr_onnx.planning.plan import Plan
 
@@ -48,7 +49,7 @@ def collect_facts(command: str, original: Model, plan: Plan, output: Path | None
             "units_removed": sum(group.units - len(group.keep) for group in plan.groups),
             "inexact": sum(not group.exact for group in plan.groups),
             "narrowest": narrowest and {"id": narrowest.id, "units": narrowest.units, "kept": len(narrowest.keep)},
-            "unproven": [entry["filters"] for entry in plan.frozen if entry["reason"] == FreezeReason.UNPROVEN.value],
+            "unproven": [e.get("filters") for e in plan.frozen if e.get("reason") == FreezeReason.UNPROVEN.value],
         },
         "proof": dict(plan.proof) or None,
     }
@@ -56,7 +57,8 @@ def collect_facts(command: str, original: Model, plan: Plan, output: Path | None
 
 def file_bytes(path: Path) -> int:
     """Size of a model's file with the data file that a large one has beside it."""
-    data = path.with_name(path.name + ".data")
+    target = resolve_target(path)
+    data = target.with_name(target.name + ".data")
     return path.stat().st_size + (data.stat().st_size if data.exists() else 0)
 
 

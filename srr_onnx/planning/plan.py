@@ -17,6 +17,7 @@ from srr_onnx.errors import PlanError
 from srr_onnx.graph.cost import Cost
 from srr_onnx.graph.model import Model
 from srr_onnx.graph.save import check_target, write_atomically
+from srr_onnx.planning.kinds import check_kinds
 
 SCHEMA = "srr-onnx/plan/1"
 
@@ -51,9 +52,9 @@ class PlanGroup:
         """Inverse of `to_json`."""
         members = tuple((str(m["initializer"]), int(m["axis"]), str(m["role"])) for m in data["members"])
         keep = tuple(data["keep"])
-        if not all(type(unit) is int for unit in keep):
-            raise TypeError("keep")
-        return cls(str(data["id"]), bool(data["exact"]), int(data["units"]), keep, members)
+        if not all(type(unit) is int for unit in keep) or type(data["exact"]) is not bool:
+            raise TypeError("keep or exact")
+        return cls(str(data["id"]), data["exact"], int(data["units"]), keep, members)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,6 +118,7 @@ class Plan:
         if not isinstance(data, Mapping) or data.get("schema") != SCHEMA:
             found = data.get("schema") if isinstance(data, Mapping) else type(data).__name__
             raise PlanError(f"not a plan file: its schema is {found!r} instead of {SCHEMA!r}")
+        check_kinds(data)
         try:
             return cls(
                 sha256=str(data["model"]["sha256"]),
