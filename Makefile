@@ -33,7 +33,7 @@ clean:
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
-# The core alone: numpy, onnx, onnxruntime, click, rich. No torch.
+# The core alone: numpy, onnx, onnxruntime, click, rich, pillow and what they need. No torch.
 $(VENV)/.installed: $(VENV)/bin/python setup.cfg pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable .
 	touch $@

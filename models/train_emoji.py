@@ -1,6 +1,7 @@
 """Train the emoji classifier that `srr-onnx demo` prunes, and write it as ONNX with its test images.
 
-Reads the emoji data file; makes a model, a labelled test sample and a record of how they came about.
+Reads the emoji data file; makes a model, labelled samples of the test and training images, and a record of how they
+came about.
 The test emoji are looked at once, after training: choose hyper-parameters by the validation accuracy only.
 
     python models/train_emoji.py --data emoji_free32.npz
@@ -35,6 +36,7 @@ SPLIT_SEED = 20
 VALIDATION_FRACTION = 0.1
 TEST_FRACTION = 0.2
 MAX_SAMPLE_BYTES = 2_000_000
+TRAIN_SAMPLE = 1_024
 EVALUATION_BATCH = 256
 
 PREPROCESSING = {
@@ -349,19 +351,25 @@ def check_norms(model: onnx.ModelProto, net: nn.Module, is_folded: bool) -> None
         )
 
 
-def write_test_sample(path: Path, test: LabeledImages, classes: list[str]) -> LabeledImages:
-    """Write the test images as a compressed `.npz` with `x`, `y`, `vendor` and `classes`.
+def write_sample(path: Path, images: LabeledImages, classes: list[str], most: int | None = None) -> LabeledImages:
+    """Write images as a compressed `.npz` with `x`, `y`, `vendor` and `classes`.
 
     The order is shuffled, with a fixed seed: the data file is sorted by subject, and users may take
     the first few.
 
+    Args:
+        path: File to write.
+        images: The images.
+        classes: Names of the classes.
+        most: So many of them are written; all by default.
+
     Returns:
-        The images in the order written.
+        The images that were written, in their order.
 
     Raises:
         ClickException: The file is larger than what may be bundled.
     """
-    sample = test.take(np.random.default_rng(SPLIT_SEED).permutation(len(test)))
+    sample = images.take(np.random.default_rng(SPLIT_SEED).permutation(len(images))[:most])
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(path, x=sample.x, y=sample.y, vendor=sample.vendor, classes=np.array(classes))
     if path.stat().st_size > MAX_SAMPLE_BYTES:
@@ -418,7 +426,8 @@ def main(
     )
     model = export_net(net, emoji.classes, description)
     model_path = output_dir / f"{net_name}_emoji.onnx"
-    sample = write_test_sample(output_dir / "emoji_test.npz", emoji.test, emoji.classes)
+    sample = write_sample(output_dir / "emoji_test.npz", emoji.test, emoji.classes)
+    write_sample(output_dir / "emoji_train.npz", emoji.train, emoji.classes, TRAIN_SAMPLE)
     onnx.save(model, model_path)
     if folded is not None:
         folded.parent.mkdir(parents=True, exist_ok=True)

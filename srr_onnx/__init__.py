@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "prune": "srr_onnx.pipeline",
+    "prune_lossless": "srr_onnx.lossless",
     "Pruned": "srr_onnx.pipeline",
     "load_model": "srr_onnx.graph.load",
     "Model": "srr_onnx.graph.model",
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from srr_onnx.graph.load import load_model as load_model
     from srr_onnx.graph.model import Model as Model
     from srr_onnx.graph.save import save_model as save_model
+    from srr_onnx.lossless import prune_lossless as prune_lossless
     from srr_onnx.pipeline import Pruned as Pruned
     from srr_onnx.pipeline import prune as prune
     from srr_onnx.planning.budget import Budget as Budget

@@ -1,31 +1,40 @@
 """The whole flow in one place: READ THIS FIRST.
 
-    load > analyze > score > plan > rewrite > save
+    load > analyze > calibrate > score > plan > rewrite > prove > compensate > compare > save
 
 Each call takes frozen values and makes a new one; the model that was read is never changed, and nothing is written
-before the pruned model has been proven equal to the masked original.
+before the pruned model has been proven equal to the masked original. Calibration, which needs samples, is left out
+without them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from srr_onnx.analysis.find import find_groups
+from srr_onnx.calibration.prepare import calibrate
+from srr_onnx.data.dataset import Dataset
+from srr_onnx.data.read import open_data
 from srr_onnx.graph.load import load_model
 from srr_onnx.graph.model import Model
 from srr_onnx.planning.budget import Budget, parse_share
 from srr_onnx.planning.make import MAX_GROUP_RATIO, Decision, check_prunable, find_free, make_plan
 from srr_onnx.planning.plan import Plan
+from srr_onnx.rewriting.compensate import Compensated, Kind, compensate
 from srr_onnx.rewriting.distrust import rewrite_proven
+from srr_onnx.rewriting.exact.gains import ExactGains
 from srr_onnx.rewriting.output import check_outputs, save_results
 from srr_onnx.rewriting.replay import rewrite
 from srr_onnx.rewriting.verify import make_feeds
 from srr_onnx.scoring.criterion import ScoreOptions
-from srr_onnx.scoring.score import score_groups
+from srr_onnx.scoring.sampled import score_with_samples
 from srr_onnx.targets.measuring import measure_shapes
+from srr_onnx.validation.judge import Judgement, judge
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -33,16 +42,24 @@ class Pruned:
     """The result of pruning.
 
     Attributes:
-        model: The pruned model.
-        plan: What was decided, what it costs, and the proof.
+        model: The pruned model, with what was done to the weights that stay.
+        plan: What was decided, what it costs, the proof, and what was done to the weights that stay.
         original: The model that was pruned.
         path: File written, None where nothing was.
+        gains: What went without changing any output, of `prune_lossless` only.
+        judgement: How the result compares with the original on samples that were held out; None without samples.
+        notes: What the user should know about the samples.
+        proven: The pruned model as it was proven, before anything was done to its weights; None after `prune_lossless`.
     """
 
     model: Model
     plan: Plan
     original: Model
     path: Path | None
+    gains: ExactGains | None = None
+    judgement: Judgement | None = None
+    notes: tuple[str, ...] = ()
+    proven: Model | None = None
 
 
 def prune(
@@ -52,7 +69,7 @@ def prune(
     flops: float | str | None = None,
     params: float | str | None = None,
     ratio: float | str | None = None,
-    criterion: str = "srr",
+    criterion: str = "auto",
     options: ScoreOptions | None = None,
     allocation: str = "auto",
     max_group_ratio: float | str = MAX_GROUP_RATIO,
@@ -60,6 +77,10 @@ def prune(
     only: Sequence[str] = (),
     allow_inexact: bool = False,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
+    data: Dataset | str | os.PathLike[str] | Iterable[Any] | None = None,
+    samples: int = 512,
+    compensation: Kind = "auto",
+    keep_structure: bool = False,
     verify: bool = True,
     force: bool = False,
     plan_path: str | os.PathLike[str] | None = None,
@@ -73,14 +94,19 @@ def prune(
         flops: Share of the MACs to remove, 0.44 or "44%". Exactly one of `flops`, `params`, `ratio` is given.
         params: Share of the parameters to remove.
         ratio: Share of every group's units to remove.
-        criterion: Which units go: "srr", "l1", "l2", "fpgm", "bn_scale", "random" or a registered name of your own.
+        criterion: Which units go: "reconstruction", "srr", "srr+reconstruction", "l1", "l2", "fpgm", "bn_scale",
+            "random" or a registered name of your own. "auto": reconstruction where there are samples, else srr.
         options: Settings of the criterion.
-        allocation: How the budget is spread: "uniform", "global", "redundancy", or "auto".
+        allocation: How the budget is spread: "uniform", "global", "redundancy", "error", or "auto".
         max_group_ratio: No group loses more than this share of its units unless the budget needs it.
         freeze: Nodes that stay as they are.
         only: Nodes to which pruning is restricted.
         allow_inexact: Whether to prune channels that are normalized over; the result is then not proven equal.
         input_shapes: Shape per input, for files with dynamic axes.
+        data: Samples, without labels if need be: a data set, or what `srr_onnx.open_data` takes.
+        samples: How many to calibrate with; a quarter more is held out to compare with the original.
+        compensation: What is done to the weights that stay, after the proof: see `rewriting.compensate`.
+        keep_structure: Whether compensation may create no bias.
         verify: Whether to prove the result.
         force: Whether existing files may be replaced.
         plan_path: File for the plan.
@@ -104,30 +130,74 @@ def prune(
     tell("analyze", 0, 1)
     groups = find_groups(model)
     check_prunable(model, groups, find_free(groups, freeze=freeze, only=only, allow_inexact=allow_inexact))
-    tell("score", 0, len(groups))
-    scores = score_groups(model, groups, criterion, options, lambda done, steps: tell("score", done, steps))
-
-    def decide(unproven: Sequence[str] = ()) -> Decision:
-        return make_plan(
+    with contextlib.ExitStack() as stack:
+        calibration = None
+        if data is not None:
+            tell("read", 0, 1)
+            dataset = data if isinstance(data, Dataset) else open_data(data, model)
+            calibration = calibrate(model, dataset, samples, options.seed)
+        scores, observation = score_with_samples(
             model,
             groups,
-            scores,
-            budget,
-            allocation=allocation,
-            max_group_ratio=cap,
-            freeze=freeze,
-            only=only,
-            allow_inexact=allow_inexact,
-            unproven=unproven,
-            settings={"seed": options.seed, **(dataclasses.asdict(options.srr) if scores.redundancy else {})},
+            criterion,
+            options,
+            calibration,
+            with_targets=compensation in ("auto", "least-squares"),
+            on_stage=tell,
         )
+        if observation is not None:
+            stack.callback(observation.close)
 
-    if verify:
-        pruned, plan = rewrite_proven(model, groups, decide, lambda stage: tell(stage, 0, 1))
-    else:
-        tell("rewrite", 0, 1)
-        pruned, plan = rewrite(model, groups, decide())
+        def decide(unproven: Sequence[str] = ()) -> Decision:
+            return make_plan(
+                model,
+                groups,
+                scores,
+                budget,
+                allocation=allocation,
+                max_group_ratio=cap,
+                freeze=freeze,
+                only=only,
+                allow_inexact=allow_inexact,
+                unproven=unproven,
+                settings={"seed": options.seed, **(dataclasses.asdict(options.srr) if scores.redundancy else {})},
+            )
+
+        if verify:
+            proven, plan = rewrite_proven(model, groups, decide, lambda stage: tell(stage, 0, 1))
+        else:
+            tell("rewrite", 0, 1)
+            proven, plan = rewrite(model, groups, decide())
+        found = Compensated(proven, "none")
+        if compensation != "none":
+            tell("compensate", 0, 1)
+            found = compensate(
+                model,
+                proven,
+                groups,
+                plan.kept_positions(),
+                compensation,
+                observation=observation,
+                keep_structure=keep_structure,
+                seed=options.seed,
+                on_layer=lambda done, steps: tell("compensate", done, steps),
+            )
+    judgement = None
+    if calibration is not None:
+        tell("compare", 0, 1)
+        judgement = judge(model, found.model, calibration, options.seed)
+    plan = dataclasses.replace(
+        plan, compensation=found.to_json(), agreement={} if judgement is None else judgement.to_json()
+    )
     tell("save", 0, 1)
-    save_results(pruned, plan, output, plan_path, force=force)
+    save_results(found.model, plan, output, plan_path, force=force)
     tell("done", 1, 1)
-    return Pruned(pruned, plan, model, None if output is None else Path(output))
+    return Pruned(
+        found.model,
+        plan,
+        model,
+        None if output is None else Path(output),
+        judgement=judgement,
+        notes=() if calibration is None else calibration.describe(),
+        proven=proven,
+    )

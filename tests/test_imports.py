@@ -27,3 +27,7 @@ def test_the_stages_load_no_torch() -> None:
 @pytest.mark.skipif(importlib.util.find_spec("srr_onnx.cli.main") is None, reason="no command line yet")
 def test_the_command_line_starts_without_runtime() -> None:
     assert not loaded_by("import srr_onnx.cli.main") & {"torch", "onnxruntime"}
+
+
+def test_options_of_data_load_nothing_that_reads_them() -> None:
+    assert not loaded_by("import srr_onnx.cli.data_options") & {"PIL", "yaml", "pydantic", "torch", "onnxruntime"}

@@ -16,11 +16,13 @@ LAYERS = (
     ("errors", "registry"),
     ("graph",),
     ("analysis", "targets", "data"),
+    ("calibration",),
     ("scoring",),
     ("planning",),
     ("rewriting",),
     ("finetuning", "validation"),
     ("pipeline",),
+    ("lossless",),
     ("cli",),
 )
 LEVEL = {part: level for level, row in enumerate(LAYERS) for part in row}
@@ -32,6 +34,9 @@ HOMES = {
     "click": {"cli"},
     "rich": {"cli"},
     "torch": {"finetuning"},
+    "PIL": {"data"},
+    "yaml": {"data"},
+    "pydantic": {"data"},
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

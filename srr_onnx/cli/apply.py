@@ -55,6 +55,7 @@ def apply(
     target = output or options.default_output(model)
     check_outputs(model, target, None, force=force, plan_read=plan_path)
     plan = load_plan(plan_path)
+    done = str(plan.compensation.get("kind", ""))
     with show_progress() as tell:
         loaded = measure_shapes(load_model(model, inputs or dict(plan.inputs)), make_feeds)
         tell("rewrite", 0, 1)
@@ -70,5 +71,7 @@ def apply(
     else:
         show_facts(facts)
     note_cost(facts)
+    if done not in ("", "none"):
+        note(f"note: the plan says which channels go; the weights that stay are not compensated ({done}) as by `prune`")
     if no_verify:
         note("warning: not proven, as asked by --no-verify")

@@ -25,6 +25,7 @@ from srr_onnx.errors import SrrError
 COMMANDS = {
     "inspect": ("srr_onnx.cli.inspect", "Show what a model costs, what can be pruned, and what not and why."),
     "score": ("srr_onnx.cli.score", "Show how redundant each group of channels is."),
+    "curve": ("srr_onnx.cli.curve", "Predict the damage of reductions, from samples without labels."),
     "prune": ("srr_onnx.cli.prune", "Make a model smaller and prove the result."),
     "apply": ("srr_onnx.cli.apply", "Replay a plan that `prune` has written."),
     "demo": ("srr_onnx.cli.demo", "Prune the bundled model; measure accuracy and latency before and after."),

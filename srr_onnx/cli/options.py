@@ -119,7 +119,11 @@ allow_inexact_option = click.option(
 verify_option = click.option("--no-verify", is_flag=True, help="Write without the proof.")
 criterion_options = combine(
     click.option(
-        "--criterion", default="srr", show_default=True, help="srr, l1, l2, fpgm, bn_scale, random, or your own."
+        "--criterion",
+        default="auto",
+        show_default=True,
+        help="reconstruction, srr, srr+reconstruction, l1, l2, fpgm, bn_scale, random, or your own. auto: "
+        "reconstruction with --data, else srr.",
     ),
     click.option(
         "--import",

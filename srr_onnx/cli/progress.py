@@ -16,10 +16,15 @@ _PATIENCE = 0.5  # seconds before anything is shown: what ends sooner needs no d
 _TEXTS = {
     "load": "reading the model",
     "analyze": "finding channel groups",
+    "read": "reading samples",
+    "observe": "watching the layers on samples",
+    "eliminate": "finding what can be spared",
     "score": "scoring",
     "plan": "planning",
     "rewrite": "rewriting",
     "verify": "proving: pruned = masked",
+    "compensate": "fitting the weights that stay",
+    "compare": "comparing with the original",
     "save": "writing",
     "measure": "measuring",
 }

@@ -6,14 +6,26 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
+import srr_onnx.lossless
 import srr_onnx.pipeline
 from srr_onnx.cli import options
+from srr_onnx.cli.data_options import DATA_KEYS, data_options, make_dataset
+from srr_onnx.cli.gates import EXIT_GATE, check_agreement
 from srr_onnx.cli.progress import show_progress
-from srr_onnx.cli.report import collect_facts, describe_overshoot, note_cost, note_guess, note_inlined, show_facts
+from srr_onnx.cli.report import collect_facts, find_warnings, note_cost, note_guess, note_inlined, show_facts
 from srr_onnx.cli.tables import note, show_json
 from srr_onnx.errors import PlanError
+from srr_onnx.graph.load import load_model
 from srr_onnx.planning.budget import Budget
+from srr_onnx.rewriting.compensate import KINDS
+from srr_onnx.rewriting.output import check_outputs
+
+# Options that go with --lossless.
+_WITH_LOSSLESS = frozenset(
+    {"dry_run", "force", "inputs", "lossless", "model", "output", "output_format", "plan_path", "modules"}
+)
 
 
 @click.command()
@@ -23,14 +35,19 @@ from srr_onnx.planning.budget import Budget
     "--flops", callback=options.read_share, metavar="SHARE", help="Share of the FLOPs to remove: 0.44 or 44%."
 )
 @click.option("--params", callback=options.read_share, metavar="SHARE", help="Share of the parameters to remove.")
+@click.option(
+    "--lossless",
+    is_flag=True,
+    help="Remove only what changes no output: channels that are dead, constant or duplicates. Takes no budget.",
+)
 @click.option("--ratio", callback=options.read_share, metavar="SHARE", help="Share of every group's units to remove.")
 @options.criterion_options
 @click.option(
     "--allocation",
-    type=click.Choice(["auto", "uniform", "global", "redundancy"]),
+    type=click.Choice(["auto", "uniform", "global", "redundancy", "error"]),
     default="auto",
     show_default=True,
-    help="How the budget is spread over the groups. auto: redundancy for srr, else uniform.",
+    help="How the budget is spread over the groups. auto: redundancy for srr, error for reconstruction, else uniform.",
 )
 @click.option(
     "--max-group-ratio",
@@ -49,13 +66,22 @@ from srr_onnx.planning.budget import Budget
 @click.option(
     "--plan", "plan_path", type=click.Path(path_type=Path, readable=False), metavar="FILE", help="Write the plan too."
 )
+@data_options
 @click.option(
     "--compensate",
-    type=click.Choice(["none"]),
-    default="none",
+    "compensation",
+    type=click.Choice(KINDS),
+    default="auto",
     show_default=True,
-    expose_value=False,
-    help="What happens to the weights that stay.",
+    help="What happens to the weights that stay, after the proof. auto: least-squares with --data, else data-free "
+    "where the file has BatchNormalizations, and merge. none writes the model as it was proven.",
+)
+@click.option("--keep-structure", is_flag=True, help="Compensate without creating biases that the file does not have.")
+@click.option(
+    "--min-agreement",
+    callback=options.read_share,
+    metavar="SHARE",
+    help="End with exit code 3 where the result agrees less than this with the original on held-out samples.",
 )
 @click.option("--dry-run", is_flag=True, help="Decide and count, but prove and write nothing.")
 @options.verify_option
@@ -70,45 +96,79 @@ def prune(
     filter_choice: Any,
     seed: int,
     inputs: Any,
+    lossless: bool,
     dry_run: bool,
     no_verify: bool,
+    min_agreement: float | None,
     output_format: str,
-    **settings: Any,
+    **values: Any,
 ) -> None:
     """Make a model smaller and prove the result.
 
     Removes whole channels, with everything that hangs on them, until the budget is met: one of --flops, --params and
     --ratio. Before anything is written, the result is compared in onnxruntime with the original in which the same
-    channels are masked.
+    channels are masked. With --lossless only that goes which changes no output, and nothing is masked.
     """
-    _check_budget(settings)
+    data_values = {key: values.pop(key) for key in DATA_KEYS}
+    if lossless:
+        _check_lossless()
+    else:
+        _check_budget(values)
+        if min_agreement is not None and data_values["data"] is None:
+            raise click.UsageError("--min-agreement compares outputs on samples: give --data too")
     target = None if dry_run else output or options.default_output(model)
     plan_target = None if dry_run else plan_path
     with show_progress() as tell:
-        result = srr_onnx.pipeline.prune(
-            model,
-            target,
-            plan_path=plan_target,
-            options=options.make_score_options(gamma, node_removal, filter_choice, seed),
-            input_shapes=inputs,
-            verify=not (no_verify or dry_run),
-            on_stage=tell,
-            **settings,
-        )
-    facts = collect_facts("prune", result.original, result.plan, target, plan_target)
+        if lossless:
+            result = srr_onnx.lossless.prune_lossless(
+                model, target, input_shapes=inputs, force=values["force"], plan_path=plan_target, on_stage=tell
+            )
+        else:
+            check_outputs(model, target, plan_target, force=values["force"])
+            tell("load", 0, 1)
+            loaded = load_model(model, inputs)
+            result = srr_onnx.pipeline.prune(
+                loaded,
+                target,
+                plan_path=plan_target,
+                options=options.make_score_options(gamma, node_removal, filter_choice, seed),
+                data=make_dataset(loaded, **data_values),
+                samples=data_values["samples"],
+                verify=not (no_verify or dry_run),
+                on_stage=tell,
+                **values,
+            )
+    facts = collect_facts("prune", result.original, result.plan, target, plan_target, result.gains)
+    facts["gates"] = gates = check_agreement(result.judgement, min_agreement)
     if output_format == "json":
         show_json(facts)
     else:
         show_facts(facts)
+    for text in result.notes:
+        note(f"note: {text}")
     note_guess(result.original)
     note_inlined(result.plan, plan_target)
     note_cost(facts)
-    if coarse := describe_overshoot(facts):
-        note(f"warning: {coarse}")
-    if facts["groups"]["unproven"]:
-        note(f"warning: pruning failed the proof at {', '.join(facts['groups']['unproven'])}: please report this model")
+    for warning in find_warnings(facts):
+        note(f"warning: {warning}")
     if no_verify and not dry_run:
         note("warning: not proven, as asked by --no-verify")
+    for gate in gates:
+        if not gate["passed"]:
+            note(f"gate failed: {gate['text']}")
+    if not all(gate["passed"] for gate in gates):
+        click.get_current_context().exit(EXIT_GATE)
+
+
+def _check_lossless() -> None:
+    """Refuse options that decide how much goes and which: with --lossless the outputs do."""
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        is_given = parameter.name and context.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE
+        if is_given and parameter.name not in _WITH_LOSSLESS:
+            raise click.UsageError(
+                f"--lossless decides by itself what goes, so {parameter.opts[0]} does not go with it"
+            )
 
 
 def _check_budget(settings: dict[str, Any]) -> None:

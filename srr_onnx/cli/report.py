@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,29 @@ from srr_onnx.graph.cost import CONVENTION
 from srr_onnx.graph.model import Model
 from srr_onnx.graph.save import resolve_target
 from srr_onnx.planning.budget import NAMES, QUANTITIES, TOLERANCE
-from srr_onnx.planning.plan import Plan
+from srr_onnx.planning.plan import LOSSLESS, Plan
+from srr_onnx.rewriting.exact.gains import ExactGains, Reason
 
 Facts = dict[str, Any]
 
+# Groups that keep a smaller share of their units are what does not recover.
+NARROW = 0.4
+_KINDS = {
+    "least-squares": "fitted by least squares on samples",
+    "data-free": "fitted to what the normalizations say, without samples",
+    "merge": "merged into similar filters",
+}
+_MOST_NAMED = 6
 
-def collect_facts(command: str, original: Model, plan: Plan, output: Path | None, plan_path: Path | None) -> Facts:
+
+def collect_facts(
+    command: str,
+    original: Model,
+    plan: Plan,
+    output: Path | None,
+    plan_path: Path | None,
+    gains: ExactGains | None = None,
+) -> Facts:
     """Put a result into its JSON form.
 
     Args:
@@ -27,6 +44,7 @@ def collect_facts(command: str, original: Model, plan: Plan, output: Path | None
         plan: Its plan, with the proof if there was one.
         output: File written, None after a dry run.
         plan_path: Plan written.
+        gains: What went without changing any output, after `prune --lossless`.
 
     Returns:
         The facts; `docs/commands.md` describes them.
@@ -49,10 +67,31 @@ def collect_facts(command: str, original: Model, plan: Plan, output: Path | None
             "units_removed": sum(group.units - len(group.keep) for group in plan.groups),
             "inexact": sum(not group.exact for group in plan.groups),
             "narrowest": narrowest and {"id": narrowest.id, "units": narrowest.units, "kept": len(narrowest.keep)},
+            "narrow": [
+                {"id": group.id, "units": group.units, "kept": len(group.keep)}
+                for group in plan.groups
+                if len(group.keep) < NARROW * group.units
+            ],
             "unproven": [e.get("filters") for e in plan.frozen if e.get("reason") == FreezeReason.UNPROVEN.value],
         },
+        "lossless": None if gains is None else _describe_gains(plan, gains),
         "proof": dict(plan.proof) or None,
+        "compensation": dict(plan.compensation) or None,
+        "agreement": dict(plan.agreement) or None,
     }
+
+
+def _describe_gains(plan: Plan, gains: ExactGains) -> list[dict[str, Any]]:
+    """Groups that lose units without changing any output, with the number of units by reason."""
+    return [
+        {
+            "id": group.id,
+            "units": group.units,
+            "kept": len(group.keep),
+            **{reason.value: count for reason, count in gains.counts[group.id].items()},
+        }
+        for group in plan.groups
+    ]
 
 
 def file_bytes(path: Path) -> int:
@@ -62,7 +101,19 @@ def file_bytes(path: Path) -> int:
     return path.stat().st_size + (data.stat().st_size if data.exists() else 0)
 
 
-def describe_overshoot(facts: Facts) -> str:
+def find_warnings(facts: Facts) -> Iterator[str]:
+    """What the user should know of a result before relying on it."""
+    if coarse := _describe_overshoot(facts):
+        yield coarse
+    if unproven := facts["groups"]["unproven"]:
+        yield f"pruning failed the proof at {', '.join(unproven)}: please report this model"
+    if narrow := facts["groups"]["narrow"]:
+        names = ", ".join(f"{group['id']} ({group['kept']} of {group['units']})" for group in narrow[:_MOST_NAMED])
+        more = f" and {len(narrow) - _MOST_NAMED} more" if len(narrow) > _MOST_NAMED else ""
+        yield f"groups below {percent(NARROW)} of their width, which recover worst: {names}{more}"
+
+
+def _describe_overshoot(facts: Facts) -> str:
     """Say that more went than was asked for, which happens where a single unit is worth more than the tolerance."""
     kind, amount = facts["budget"]["kind"], facts["budget"]["amount"]
     if kind not in QUANTITIES:
@@ -132,21 +183,63 @@ def show_facts(facts: Facts) -> None:
     rows.append((label, quantity(sizes[0], "B"), quantity(sizes[1], "B"), removed(*sizes)))
     show_table(("", "before", "after", "change"), rows)
     show_line()
+    if facts["lossless"]:
+        columns = ("units", *(reason.value for reason in Reason), "kept")
+        cells = [(row["id"], *(str(row[column]) for column in columns)) for row in facts["lossless"]]
+        show_table(("group", *columns), cells)
+        show_line()
     lines = [("inputs", ", ".join(f"{name} {shape(sizes)}" for name, sizes in facts["inputs"].items()))]
     lines.append(("groups", _groups_text(facts)))
     lines.append(("proof", proof_text(facts)))
+    lines += describe_compensation(facts)
     if facts["output"] is not None:
         lines.append(("written", ", ".join(name for name in (facts["output"], facts["plan"]) if name)))
     lines.append(("counted", facts["convention"]))
     for label, text in lines:
-        show_line(f"{label:<9}{text}")
+        show_line(f"{label:<10}{text}")
+
+
+def describe_compensation(facts: Facts) -> list[tuple[str, str]]:
+    """Lines on what was done to the weights after the proof, and how the result compares with the original."""
+    lines = []
+    done, compared = facts["compensation"], facts["agreement"]
+    if done and done["kind"] != "none":
+        text = f"{_KINDS[done['kind']]}, {done['layers']} layers changed after the proof"
+        if done["layer_error"]:
+            text += f"; mean error of their outputs {done['layer_error']['before']:.1%} -> "
+            text += f"{done['layer_error']['after']:.1%} of the variance"
+        if done["created_biases"]:
+            text += f"; {done['created_biases']} biases created (--keep-structure forbids it)"
+        lines.append(("weights", text))
+    for output in (compared or {}).get("outputs", ()):
+        parts = []
+        if output["top1"]:
+            parts.append(f"top-1 {_interval(output['top1'], percent)}")
+        parts.append(f"cosine {_interval(output['cosine'], '{:.4f}'.format)}")
+        if output["kl"]:
+            parts.append(f"KL {_interval(output['kl'], '{:.3g}'.format)}")
+        lines.append(("agrees", f"{', '.join(parts)} on {output['samples']:,} held-out samples ({output['output']})"))
+    if accuracy := (compared or {}).get("accuracy"):
+        text = (
+            f"{percent(accuracy['before'])} -> {percent(accuracy['after'])} on {accuracy['samples']:,} held-out samples"
+        )
+        lines.append(("accuracy", text))
+    return lines
+
+
+def _interval(estimate: dict[str, float], write: Callable[[float], str]) -> str:
+    return f"{write(estimate['mean'])} ({write(estimate['low'])} to {write(estimate['high'])})"
 
 
 def _groups_text(facts: Facts) -> str:
     groups, budget = facts["groups"], facts["budget"]
     narrowest = groups["narrowest"]
     if narrowest is None:
-        return "none pruned"
+        return (
+            "none pruned"
+            if facts["lossless"] is None
+            else "nothing to remove: no unit is dead, constant or a duplicate"
+        )
     text = (
         f"{groups['pruned']} pruned, {groups['units_removed']} units gone; "
         f"the narrowest, {narrowest['id']}, keeps {narrowest['kept']} of {narrowest['units']}"
@@ -168,6 +261,11 @@ def proof_text(facts: Facts) -> str:
             if facts["output"] is None
             else "NONE: --no-verify, not compared with the original"
         )
+    if proof.get("kind") == LOSSLESS:
+        return (
+            f"lossless: same outputs as the original in onnxruntime: relative error {proof['relative_error']:.1e} "
+            f"(allowed {proof['tolerance']:.0e})" + _conditions(proof)
+        )
     if not proof["is_exact"]:
         return (
             f"SHAPES ONLY: {facts['groups']['inexact']} inexact groups were pruned (--allow-inexact), so the outputs "
@@ -175,7 +273,11 @@ def proof_text(facts: Facts) -> str:
         )
     return (
         f"pruned = masked original in onnxruntime: relative error {proof['relative_error']:.1e} "
-        f"(allowed {proof['tolerance']:.0e}), {proof['masks']} masks"
-        + "".join(f"; once more at {name} {shape(sizes)}" for name, sizes in proof["elsewhere"].items())
-        + ("" if proof["is_rounded"] else "; the rounding of quantized activations was left out of both")
+        f"(allowed {proof['tolerance']:.0e}), {proof['masks']} masks" + _conditions(proof)
+    )
+
+
+def _conditions(proof: Facts) -> str:
+    return "".join(f"; once more at {name} {shape(sizes)}" for name, sizes in proof["elsewhere"].items()) + (
+        "" if proof["is_rounded"] else "; the rounding of quantized activations was left out of both"
     )

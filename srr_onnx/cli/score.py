@@ -11,13 +11,16 @@ import numpy as np
 
 from srr_onnx.analysis.find import find_groups
 from srr_onnx.analysis.groups import Groups
+from srr_onnx.calibration.prepare import calibrate
 from srr_onnx.cli import options
+from srr_onnx.cli.data_options import DATA_KEYS, data_options, make_dataset
 from srr_onnx.cli.progress import show_progress
 from srr_onnx.cli.report import note_guess
 from srr_onnx.cli.tables import show_json, show_line, show_table
 from srr_onnx.graph.load import load_model
 from srr_onnx.planning.make import check_prunable, find_free
-from srr_onnx.scoring.score import Scores, score_groups
+from srr_onnx.scoring.sampled import score_with_samples
+from srr_onnx.scoring.score import Scores
 
 Facts = dict[str, Any]
 
@@ -25,23 +28,25 @@ Facts = dict[str, Any]
 @click.command()
 @options.model_argument
 @options.criterion_options
+@data_options
 @options.input_option
 @options.format_option
-def score(
-    model: Path, criterion: str, inputs: Mapping[str, Sequence[int]], output_format: str, **settings: Any
-) -> None:
+def score(model: Path, criterion: str, inputs: Mapping[str, Sequence[int]], output_format: str, **values: Any) -> None:
     """Show how redundant each group of channels is.
 
     For srr: the graph whose nodes are the N units of a group, its number of components k, the estimate N1c of its
     covering number, and the redundancy R = N / (0.35 k + 0.65 N1c). For other criteria: the range of the scores.
     """
-    chosen = options.make_score_options(**settings)
+    data_values = {key: values.pop(key) for key in DATA_KEYS}
+    chosen = options.make_score_options(**values)
     with show_progress() as tell:
         loaded = load_model(model, inputs)
         tell("analyze", 0, 1)
         groups = find_groups(loaded)
         check_prunable(loaded, groups, find_free(groups, allow_inexact=True))
-        scores = score_groups(loaded, groups, criterion, chosen, lambda done, steps: tell("score", done, steps))
+        dataset = make_dataset(loaded, **data_values)
+        calibration = None if dataset is None else calibrate(loaded, dataset, data_values["samples"], chosen.seed)
+        scores, _ = score_with_samples(loaded, groups, criterion, chosen, calibration, on_stage=tell)
     facts = collect_facts(groups, scores)
     if output_format == "json":
         show_json(facts)

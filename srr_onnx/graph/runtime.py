@@ -6,7 +6,7 @@ Never written to a file: the proof and the measurements run it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -85,7 +85,7 @@ def to_runtime_proto(
     del graph.node[:]
     graph.node.extend(copies)
     if as_float32:
-        _retype(graph, model.detached)
+        retype_floats(graph, model.detached)
     external: dict[str, Array] = {}
     for tensor in graph.initializer:
         if tensor.name in model.detached:
@@ -98,8 +98,13 @@ def to_runtime_proto(
     return proto, external
 
 
-def _retype(graph: onnx.GraphProto, detached: frozenset[str]) -> None:
-    """Make every floating-point tensor of a graph float32, in subgraphs too."""
+def retype_floats(graph: onnx.GraphProto, detached: Container[str]) -> None:
+    """Make every floating-point tensor of a graph float32, in subgraphs too.
+
+    Args:
+        graph: Changed in place.
+        detached: Initializers without payload, of which only the type changes.
+    """
     for value in [*graph.input, *graph.output, *graph.value_info]:
         if value.type.tensor_type.elem_type in _OTHER_FLOATS:
             value.type.tensor_type.elem_type = TensorProto.FLOAT
@@ -112,7 +117,7 @@ def _retype(graph: onnx.GraphProto, detached: frozenset[str]) -> None:
             if attribute.HasField("t"):
                 _retype_tensor(attribute.t, is_empty=False)
             if attribute.HasField("g"):
-                _retype(attribute.g, frozenset())
+                retype_floats(attribute.g, frozenset())
 
 
 def _retype_tensor(tensor: TensorProto, *, is_empty: bool) -> None:

@@ -23,17 +23,31 @@ from srr_onnx.errors import PlanError
 from srr_onnx.planning.budget import TOLERANCE, Budget
 from srr_onnx.planning.costs import CostModel
 from srr_onnx.registry import Registry
+from srr_onnx.scoring.criterion import UnitScores
 from srr_onnx.scoring.score import Scores
 
-# Given a group and how many of its units are gone: how urgently the next one goes.
-Priority = Callable[[PruningGroup, int], float]
+
+@dataclasses.dataclass(frozen=True)
+class Priority:
+    """How urgently a group loses its next unit.
+
+    Attributes:
+        of: Given a group, how many of its units are gone, and what its next one would save at the present widths; never
+            increasing in what is gone, and not in how little is saved.
+        weighs_savings: Whether it depends on what is saved.
+    """
+
+    of: Callable[[PruningGroup, int, int], float]
+    weighs_savings: bool = False
+
+
 allocations: Registry[str, Callable[[Scores], Priority]] = Registry("allocation")
 
 
 @allocations.register("uniform")
 def uniform(scores: Scores) -> Priority:
     """The group that has lost the smallest share of its units comes next."""
-    return lambda group, gone: -(gone + 1) / group.size
+    return Priority(lambda group, gone, saving: -(gone + 1) / group.size)
 
 
 @allocations.register("global")
@@ -46,7 +60,7 @@ def ranked_together(scores: Scores) -> Priority:
     for name, values in scores.units.items():
         mean = float(np.abs(values).mean()) or 1.0
         sorted_scores[name] = values[scores.order(name)] / mean
-    return lambda group, gone: -float(sorted_scores[group.id][gone])
+    return Priority(lambda group, gone, saving: -float(sorted_scores[group.id][gone]))
 
 
 @allocations.register("redundancy")
@@ -55,7 +69,34 @@ def most_redundant(scores: Scores) -> Priority:
     if scores.redundancy is None:
         raise PlanError(f"criterion {scores.criterion!r} measures no redundancy: choose --allocation uniform or global")
     trajectories = scores.redundancy
-    return lambda group, gone: trajectories[group.id].redundancy(gone)
+    return Priority(lambda group, gone, saving: trajectories[group.id].redundancy(gone))
+
+
+@allocations.register("error")
+def least_error(scores: Scores) -> Priority:
+    """The group that saves most for the error that its next unit adds comes next.
+
+    Where a unit costs less than the one before it, the units are taken as a block with one error each, so that a group
+    is not passed over because of its first unit.
+    """
+    if scores.errors is None:
+        raise PlanError(
+            f"criterion {scores.criterion!r} knows no errors: choose another --allocation, or reconstruction"
+        )
+    slopes = {name: _convex_steps(errors) for name, errors in scores.errors.items()}
+    return Priority(lambda group, gone, saving: -slopes[group.id][gone] / max(saving, 1), weighs_savings=True)
+
+
+def _convex_steps(errors: UnitScores) -> list[float]:
+    """Steps of the largest convex curve below an error curve (pool adjacent violators)."""
+    pools: list[tuple[float, int]] = []
+    for step in np.diff(errors, prepend=0.0).tolist():
+        total, count = step, 1
+        while pools and pools[-1][0] / pools[-1][1] >= total / count:
+            before = pools.pop()
+            total, count = total + before[0], count + before[1]
+        pools.append((total, count))
+    return [total / count for total, count in pools for _ in range(count)]
 
 
 # Exchanges of up to this many units, less one, are tried to land in the budget's window.
@@ -182,13 +223,19 @@ def _greedy(
 
     def entry(number: int) -> tuple[float, float, int]:
         group = groups[number]
-        return -priority(group, removed[number]), removed[number] / group.size, number
+        saving = costs.saving(number) if priority.weighs_savings else 0
+        return -priority.of(group, removed[number], saving), removed[number] / group.size, number
 
     heap = [entry(number) for number, limit in enumerate(limits) if limit > 0]
     heapq.heapify(heap)
     too_large: list[tuple[int, int]] = []
     while heap and missing > 0:
         number = heapq.heappop(heap)[-1]
+        if priority.weighs_savings and heap:
+            present = entry(number)  # savings shrink as other groups do
+            if present > heap[0]:
+                heapq.heappush(heap, present)
+                continue
         saving = costs.saving(number)
         if saving > missing + window:
             too_large.append((saving, number))

@@ -117,7 +117,7 @@ def make_plan(
         groups: Result of `find_groups(model)`.
         scores: Result of `score_groups(model, groups, ...)`.
         budget: How much has to go.
-        allocation: "uniform", "global", "redundancy", or "auto": redundancy where the criterion measures it.
+        allocation: A registered name, or "auto": see `default_allocation`.
         max_group_ratio: Largest share of its units that a group may lose; relaxed only as far as the budget needs.
         freeze: Nodes that stay as they are.
         only: Nodes to which pruning is restricted.
@@ -142,7 +142,7 @@ def make_plan(
         removed = allocate_ratio(groups, is_free, budget.amount)
         cap = max(cap, budget.amount)
     else:
-        kind = ("redundancy" if scores.redundancy is not None else "uniform") if allocation == "auto" else allocation
+        kind = default_allocation(scores) if allocation == "auto" else allocation
         most = reach(groups, is_free, costs, 1.0)
         if most < budget.amount * costs.total:
             raise PlanError(_explain_reach(groups, causes, budget, most / costs.total))
@@ -161,11 +161,18 @@ def make_plan(
         after=costs.all_costs(),
         groups=plan_groups(groups, is_kept),
         values={},
-        frozen=tuple(_describe_frozen(groups, causes)),
+        frozen=tuple(describe_frozen(groups, causes)),
         is_inlined=model.is_inlined,
         uncounted=tuple(node.label for node in find_uncounted(model)),
     )
     return Decision(plan, is_kept, cap)
+
+
+def default_allocation(scores: Scores) -> str:
+    """The allocation that goes with what a criterion measures: redundancy, errors, or nothing between groups."""
+    if scores.redundancy is not None:
+        return "redundancy"
+    return "uniform" if scores.errors is None else "error"
 
 
 def check_prunable(model: Model, groups: Groups, causes: Sequence[Freeze | None]) -> None:
@@ -229,7 +236,8 @@ def _explain_reach(groups: Groups, causes: Sequence[Freeze | None], budget: Budg
     )
 
 
-def _describe_frozen(groups: Groups, causes: Sequence[Freeze | None]) -> Iterator[dict[str, object]]:
+def describe_frozen(groups: Groups, causes: Sequence[Freeze | None]) -> Iterator[dict[str, object]]:
+    """Put what stays, and why, into the plan's form; `causes` is the result of `find_free`."""
     for entry in groups.frozen:
         yield {
             "reason": entry.cause.reason.value,

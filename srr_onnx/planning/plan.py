@@ -20,8 +20,11 @@ from srr_onnx.graph.save import check_target, write_atomically
 from srr_onnx.planning.kinds import check_kinds
 
 SCHEMA = "srr-onnx/plan/1"
+# Criterion, budget and proof of a plan whose units go without changing any output.
+LOSSLESS = "lossless"
 
 Kept = np.ndarray[Any, np.dtype[np.bool_]]
+Positions = np.ndarray[Any, np.dtype[np.int64]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +75,8 @@ class Plan:
         values: Per activation that shrinks: axis, rank, size, and the positions that remain.
         frozen: What stays: reason, node, number of units.
         proof: What the proof run measured; empty before it has run.
+        compensation: What was done to the weights that stay, after the proof; empty where nothing was.
+        agreement: How the result compares with the original on samples that were held out; empty without samples.
         version: Version of srr-onnx.
         is_inlined: Whether nodes and values have the names they get when the file's functions are inlined.
         uncounted: Nodes whose MACs count as zero, since a shape is not known and could not be measured.
@@ -90,6 +95,8 @@ class Plan:
     version: str = ""
     uncounted: tuple[str, ...] = ()
     is_inlined: bool = False
+    compensation: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    agreement: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Plain form, as in the file."""
@@ -106,6 +113,8 @@ class Plan:
             "proof": dict(self.proof),
             "uncounted": list(self.uncounted),
             "inlined": self.is_inlined,
+            "compensation": dict(self.compensation),
+            "agreement": dict(self.agreement),
         }
 
     @classmethod
@@ -134,10 +143,20 @@ class Plan:
                 version=str(data.get("srr_onnx", "")),
                 uncounted=tuple(data.get("uncounted", ())),
                 is_inlined=bool(data.get("inlined", False)),
+                compensation=data.get("compensation", {}),
+                agreement=data.get("agreement", {}),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             what = f"it has no {error.args[0]!r}" if isinstance(error, KeyError) else "a value is of the wrong kind"
             raise PlanError(f"the plan is incomplete or damaged ({what}): make it anew with `prune --plan`") from error
+
+    def kept_positions(self) -> dict[tuple[str, int], Positions]:
+        """Positions that remain, by `(value, axis)`, of every activation of the original that shrinks."""
+        return {
+            (name, int(entry["axis"])): np.array(entry["keep"], np.int64)
+            for name, axes in self.values.items()
+            for entry in axes
+        }
 
     @property
     def macs_removed(self) -> float:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 
-import numpy as np
-
 import srr_onnx
 from srr_onnx.analysis.find import find_groups
 from srr_onnx.analysis.groups import Groups
@@ -13,7 +11,7 @@ from srr_onnx.errors import PlanError, ProofError
 from srr_onnx.graph.cost import count_cost, find_uncounted, is_float
 from srr_onnx.graph.model import Model
 from srr_onnx.planning.make import Decision
-from srr_onnx.planning.plan import Plan, describe_values, match_plan
+from srr_onnx.planning.plan import LOSSLESS, Plan, describe_values, match_plan
 from srr_onnx.rewriting.apply import kept_positions, prune_units
 from srr_onnx.rewriting.verify import verify_pruned
 
@@ -70,8 +68,7 @@ def prove(model: Model, pruned: Model, plan: Plan) -> Plan:
         ProofError: The two disagree.
         ModelError: onnxruntime refuses one of them.
     """
-    kept = {(name, int(e["axis"])): np.array(e["keep"], np.int64) for name, axes in plan.values.items() for e in axes}
-    proof = verify_pruned(model, pruned, kept, is_exact=all(group.exact for group in plan.groups))
+    proof = verify_pruned(model, pruned, plan.kept_positions(), is_exact=all(group.exact for group in plan.groups))
     return dataclasses.replace(plan, proof=proof.to_json())
 
 
@@ -87,8 +84,14 @@ def apply_plan(model: Model, plan: Plan, *, force: bool = False) -> tuple[Model,
         The pruned model, and the plan as it holds for this model, not yet proven.
 
     Raises:
-        PlanError: The plan was made for another model and `force` is not set, or does not fit.
+        PlanError: The plan was made for another model and `force` is not set, or does not fit; or it is one of
+            `prune --lossless`, which holds none of the corrected weights.
     """
+    if plan.criterion.get("name") == LOSSLESS:
+        raise PlanError(
+            "this plan was made by `prune --lossless`, which also corrects weights that stay: run "
+            "`srr-onnx prune --lossless` on the model instead"
+        )
     if model.sha256 != plan.sha256 and not force:
         raise PlanError(
             f"the plan was made for another file (sha256 {plan.sha256[:12]}..., this one has {model.sha256[:12]}...): "
@@ -111,5 +114,7 @@ def apply_plan(model: Model, plan: Plan, *, force: bool = False) -> tuple[Model,
         proof={},
         is_inlined=model.is_inlined,
         uncounted=tuple(node.label for node in find_uncounted(model)),
+        compensation={},
+        agreement={},
         version=srr_onnx.__version__,
     )

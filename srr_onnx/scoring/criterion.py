@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from srr_onnx.registry import Registry
+from srr_onnx.scoring.elimination import Elimination
 from srr_onnx.scoring.options import SrrOptions
 from srr_onnx.scoring.redundancy import GroupRedundancy
 from srr_onnx.scoring.slices import Slices
@@ -28,11 +29,13 @@ class ScoreOptions:
         seed: For everything random.
         srr: Settings of structural redundancy reduction.
         redundancy: The group's redundancy; filled in for criteria that are registered with `uses_redundancy`.
+        elimination: The order in which units leave with least error on samples; filled in with `uses_samples`.
     """
 
     seed: int = 0
     srr: SrrOptions = dataclasses.field(default_factory=SrrOptions)
     redundancy: GroupRedundancy | None = None
+    elimination: Elimination | None = None
 
 
 ScoreFunction = Callable[[Slices, ScoreOptions], UnitScores]
@@ -47,12 +50,14 @@ class Criterion:
         function: Gives the units of a group scores of shape `(U,)`, finite; higher = keep.
         is_equivariant: Whether permuting the units permutes the scores: false if they depend on the position.
         uses_redundancy: Whether it reads `ScoreOptions.redundancy`, by which plans are then allocated to groups.
+        uses_samples: Whether it reads `ScoreOptions.elimination`, so that there have to be samples.
     """
 
     name: str
     function: ScoreFunction
     is_equivariant: bool = True
     uses_redundancy: bool = False
+    uses_samples: bool = False
 
     def __call__(self, slices: Slices, options: ScoreOptions) -> UnitScores:
         """Score the units of one group."""
@@ -63,7 +68,7 @@ criteria: Registry[str, Criterion] = Registry("criterion")
 
 
 def criterion(
-    name: str, *, is_equivariant: bool = True, uses_redundancy: bool = False
+    name: str, *, is_equivariant: bool = True, uses_redundancy: bool = False, uses_samples: bool = False
 ) -> Callable[[ScoreFunction], ScoreFunction]:
     """Register a scoring function as a criterion.
 
@@ -71,6 +76,7 @@ def criterion(
         name: What the user types.
         is_equivariant: False if the scores depend on the position of a unit.
         uses_redundancy: True if the function reads `options.redundancy`.
+        uses_samples: True if the function reads `options.elimination`.
 
     Returns:
         A decorator that gives the function back unchanged.
@@ -86,7 +92,7 @@ def criterion(
     """
 
     def enter(function: ScoreFunction) -> ScoreFunction:
-        criteria.register(name)(Criterion(name, function, is_equivariant, uses_redundancy))
+        criteria.register(name)(Criterion(name, function, is_equivariant, uses_redundancy, uses_samples))
         return function
 
     return enter

@@ -17,6 +17,7 @@ from srr_onnx.errors import SrrError, UnknownNameError
 from srr_onnx.graph.model import Model
 from srr_onnx.scoring.criteria import criteria
 from srr_onnx.scoring.criterion import Criterion, ScoreFunction, ScoreOptions, UnitScores
+from srr_onnx.scoring.elimination import Elimination
 from srr_onnx.scoring.redundancy import find_redundancies
 from srr_onnx.scoring.slices import Slices
 from srr_onnx.scoring.trajectory import Redundancy, Trajectory
@@ -30,11 +31,13 @@ class Scores:
         criterion: Name of the criterion.
         units: Shape `(U,)` per group id, float64, finite, read-only; higher = keep.
         redundancy: Trajectory per group id; None if the criterion does not use redundancy.
+        errors: Shape `(U,)` per group id: error with that many units gone, plus one; None without samples.
     """
 
     criterion: str
     units: Mapping[str, UnitScores]
     redundancy: Mapping[str, Trajectory] | None = None
+    errors: Mapping[str, UnitScores] | None = None
 
     @property
     def reports(self) -> tuple[Redundancy, ...]:
@@ -64,6 +67,7 @@ def score_groups(
     criterion: str | ScoreFunction = "srr",
     options: ScoreOptions | None = None,
     on_group: Callable[[int, int], None] | None = None,
+    eliminations: Mapping[str, Elimination] | None = None,
 ) -> Scores:
     """Score every unit of every group; a higher score means keep.
 
@@ -73,6 +77,7 @@ def score_groups(
         criterion: Registered name or a function `(Slices, ScoreOptions) -> (U,)`.
         options: Seed and settings of SRR; None for the defaults.
         on_group: Told the number of groups done and of all groups, after each.
+        eliminations: What samples gave, by group id; for criteria that use samples.
 
     Returns:
         One float64 array of shape `(U,)` per group; whether scores compare between groups is up to the criterion. With
@@ -80,26 +85,39 @@ def score_groups(
 
     Raises:
         UnknownNameError: No criterion has this name; carries close matches.
-        DataError: A group has no filters, or they are not finite.
+        DataError: A group has no filters, or they are not finite; or the criterion needs samples.
         SrrError: The criterion failed, or gave scores of the wrong shape or kind.
     """
     options = options or ScoreOptions()
-    entry = _find_criterion(criterion)
+    entry = find_criterion(criterion)
     slices = [Slices(model, group) for group in groups]
     found = find_redundancies(slices, options.srr, options.seed, on_group) if entry.uses_redundancy else {}
     units: dict[str, UnitScores] = {}
     for group in slices:
-        known = dataclasses.replace(options, redundancy=found.get(group.group_id))
+        known = dataclasses.replace(
+            options,
+            redundancy=found.get(group.group_id),
+            elimination=(eliminations or {}).get(group.group_id),
+        )
         units[group.group_id] = _check_scores(entry.name, group, _run(entry, group, known))
         if on_group and not entry.uses_redundancy:
             on_group(len(units), len(slices))
-    if not entry.uses_redundancy:
-        return Scores(entry.name, MappingProxyType(units))
     trajectories = {group_id: redundancy.trajectory for group_id, redundancy in found.items()}
-    return Scores(entry.name, MappingProxyType(units), MappingProxyType(trajectories))
+    errors = {group_id: found.errors for group_id, found in (eliminations or {}).items()}
+    return Scores(
+        entry.name,
+        MappingProxyType(units),
+        MappingProxyType(trajectories) if entry.uses_redundancy else None,
+        MappingProxyType(errors) if entry.uses_samples else None,
+    )
 
 
-def _find_criterion(criterion: str | ScoreFunction) -> Criterion:
+def find_criterion(criterion: str | ScoreFunction) -> Criterion:
+    """Look a criterion up by name; a function becomes one.
+
+    Raises:
+        UnknownNameError: No criterion has this name; carries close matches.
+    """
     if isinstance(criterion, str):
         return criteria.get(criterion)
     if isinstance(criterion, Criterion):

@@ -9,11 +9,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 
 from srr_onnx.errors import ModelError, first_line
-from srr_onnx.graph.model import Model
+from srr_onnx.graph.model import Model, Node
 from srr_onnx.graph.runtime import to_runtime_proto
+from srr_onnx.graph.segment import to_segment_proto
 
 Array = np.ndarray[Any, Any]
 
@@ -50,6 +52,10 @@ class Session:
         proto, external = to_runtime_proto(
             model, outputs or (), masks or {}, as_float32=as_float32, is_rounded=is_rounded
         )
+        self._open(proto, external, threads, is_exact=is_exact)
+        self.outputs = list(outputs) if outputs else list(model.outputs)
+
+    def _open(self, proto: onnx.ModelProto, external: Mapping[str, Array], threads: int, *, is_exact: bool) -> None:
         options = ort.SessionOptions()
         options.log_severity_level = 4
         options.intra_op_num_threads = threads
@@ -73,7 +79,6 @@ class Session:
         except Exception as error:  # onnxruntime raises several kinds without a common base
             raise ModelError(f"onnxruntime refuses the model: {first_line(error)}") from error
         self._types = {value.name: value.type for value in self._session.get_inputs()}
-        self.outputs = list(outputs) if outputs else list(model.outputs)
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Run once.
@@ -95,6 +100,36 @@ class Session:
 
     def _retype(self, name: str, array: Array) -> Array:
         return array.astype(np.float32) if self._types.get(name) == "tensor(float)" else array
+
+
+class SegmentSession(Session):
+    """A part of a model opened in onnxruntime on the CPU.
+
+    Args:
+        model: Loaded model.
+        nodes: Some of its nodes, in execution order.
+        inputs: Values that are fed.
+        outputs: Values that are returned.
+        contents: New content of constants, by name.
+        as_float32: Whether to compute in float32 what the file computes in another floating-point type.
+
+    Raises:
+        ModelError: The runtime refuses the part; carries its reason.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        nodes: Sequence[Node],
+        inputs: Sequence[str],
+        outputs: Sequence[str],
+        contents: Mapping[str, Array],
+        *,
+        as_float32: bool = False,
+    ) -> None:
+        proto, external = to_segment_proto(model, nodes, inputs, outputs, contents, as_float32=as_float32)
+        self._open(proto, external, 0, is_exact=False)
+        self.outputs = list(outputs)
 
 
 def version() -> str:

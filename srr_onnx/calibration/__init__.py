@@ -1,0 +1,1 @@
+"""CALIBRATE: what a model does on sample inputs, reduced to what scoring and compensation need."""

@@ -1,0 +1,174 @@
+"""CALIBRATE: samples in runs of a size that the model takes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from srr_onnx.calibration.observe import Samples
+from srr_onnx.calibration.stream import count_live_bytes
+from srr_onnx.data.dataset import Batch, Dataset, Labels, choose, split_held_out
+from srr_onnx.errors import DataError, ModelError
+from srr_onnx.graph.model import Model
+from srr_onnx.targets.onnxruntime import Session
+
+Array = np.ndarray[Any, Any]
+
+_RUN = 16
+# Activations of all samples at one layer; more samples than fit are left out.
+_MOST_LIVE = 6 << 30
+_FEWEST = 16
+# Below this the result suffers; more than 512 hardly help.
+_FEW = 64
+HELD_OUT = 0.2
+_OTHER_FLOATS = frozenset({"float64", "float16", "bfloat16"})
+
+
+def open_session(model: Model) -> tuple[Session, bool]:
+    """Open a model, in float32 where onnxruntime cannot compute it in the file's element type.
+
+    Returns:
+        The session, and whether it computes in float32 in place of another type.
+
+    Raises:
+        ModelError: onnxruntime refuses the model.
+    """
+    try:
+        return Session(model), False
+    except ModelError:
+        if not any(dtype.name in _OTHER_FLOATS for dtype in model.dtypes.values()):
+            raise
+        return Session(model, as_float32=True), True
+
+
+def find_run_size(model: Model, session: Session, feeds: Mapping[str, Array]) -> int:
+    """Find how many samples a model takes in one run.
+
+    A file can leave the batch open and have it written into a Reshape all the same, so it is tried.
+
+    Args:
+        model: Loaded model.
+        session: The same, opened.
+        feeds: At least one sample, batch axis first.
+
+    Returns:
+        The batch that the file states; of an open one, as many as are efficient, or 1.
+
+    Raises:
+        ModelError: The model does not run on the samples at all.
+    """
+    fixed = {shape[0] for name, shape in model.inputs.items() if shape and not _is_open(model, name)}
+    if fixed:
+        return max(fixed)
+    count = min(2, min(len(array) for array in feeds.values()))
+    singles = [session.run({name: array[i : i + 1] for name, array in feeds.items()}) for i in range(count)]
+    if count < 2:
+        return 1
+    try:
+        pair = session.run({name: array[:2] for name, array in feeds.items()})
+    except ModelError:
+        return 1
+    for name in model.outputs:
+        parts = [np.asarray(single[name]) for single in singles]
+        if any(part.ndim == 0 or part.dtype.kind not in "fiub" for part in parts):
+            return 1
+        joined = np.concatenate(parts)
+        if joined.shape != pair[name].shape or not np.allclose(joined, pair[name], rtol=1e-2, atol=1e-3):
+            return 1
+    return _RUN
+
+
+def _is_open(model: Model, name: str) -> bool:
+    for value in model.proto.graph.input:
+        if value.name == name:
+            dims = value.type.tensor_type.shape.dim
+            return not dims or dims[0].dim_value <= 0
+    return False
+
+
+def count_affordable(model: Model, samples: int) -> int:
+    """How many samples can be calibrated with at once, given the size of the model's activations."""
+    batch = max((shape[0] for shape in model.inputs.values() if shape), default=1)
+    per_sample = max(1, count_live_bytes(model) // max(1, batch))
+    return max(min(samples, _FEWEST), min(samples, _MOST_LIVE // per_sample))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Calibration:
+    """Samples to calibrate with, and others to judge the result by.
+
+    Attributes:
+        dataset: What they are taken from.
+        samples: Those to calibrate with.
+        held_out: Indices of the others.
+        run: Samples per run.
+        notes: What the user should know.
+    """
+
+    dataset: Dataset
+    samples: Samples
+    held_out: Labels
+    run: int
+    notes: tuple[str, ...]
+
+    def describe(self) -> tuple[str, ...]:
+        """What was read, what could not be, and what the user should know."""
+        bad = self.dataset.bad
+        missing = f"{len(bad)} samples could not be read, the first is {bad[0].name!r}: {bad[0].reason}" if bad else ""
+        return tuple(text for text in (self.dataset.describe(), missing, *self.notes) if text)
+
+    def judge(self) -> Iterator[Batch]:
+        """Batches of the samples that were held out, each of a size that the model takes."""
+        for batch in self.dataset.batches(self.run, self.held_out):
+            if len(batch.indices) == self.run or not self.samples.is_fixed:
+                yield batch
+
+
+def calibrate(model: Model, dataset: Dataset, samples: int, seed: int) -> Calibration:
+    """Choose samples and put them into runs.
+
+    A fifth of what is used is held out. Of the rest as many are calibrated with as were asked for; fewer where the
+    model's activations are too large to keep.
+
+    Args:
+        model: Loaded model.
+        dataset: The data.
+        samples: How many to calibrate with.
+        seed: For every choice.
+
+    Returns:
+        The calibration.
+
+    Raises:
+        DataError: There are too few samples that can be read.
+        ModelError: The model does not run on them.
+    """
+    session, as_float32 = open_session(model)
+    notes = []
+    affordable = count_affordable(model, samples)
+    if affordable < samples and affordable < len(dataset):
+        notes.append(f"{affordable} samples instead of {samples}: the activations of more would not fit on disk")
+    chosen = choose(dataset, round(affordable / (1 - HELD_OUT)), seed)
+    kept, held_out = split_held_out(chosen, HELD_OUT, seed)
+    parts: dict[str, list[Array]] = {}
+    for batch in dataset.batches(_RUN, kept):
+        for name, array in batch.feeds.items():
+            parts.setdefault(name, []).append(array)
+    whole = {name: np.concatenate(arrays) for name, arrays in parts.items()}
+    count = min(len(array) for array in whole.values())
+    size = find_run_size(model, session, whole)
+    is_fixed = any(not _is_open(model, name) for name in model.inputs)
+    if is_fixed and min(count, len(held_out)) < size:
+        raise DataError(
+            f"the model takes {size} samples in one run; of {len(chosen)} a fifth is held out, which is too few: give "
+            f"at least {int(np.ceil(size / HELD_OUT))}, or export the model with an open batch"
+        )
+    stops = range(0, count - count % size if is_fixed else count, size)
+    chunks = [{name: array[start : start + size] for name, array in whole.items()} for start in stops]
+    used = sum(len(next(iter(chunk.values()))) for chunk in chunks)
+    if used < _FEW:
+        notes.append(f"only {used} samples to calibrate with: {_FEW} or more give a far better result")
+    return Calibration(dataset, Samples(chunks, used, seed, as_float32, is_fixed), held_out, size, tuple(notes))

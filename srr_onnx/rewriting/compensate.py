@@ -1,0 +1,105 @@
+"""REWRITE: put what the removed channels did into the weights that stay, by the best means at hand."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Literal, get_args
+
+from srr_onnx.analysis.groups import Groups
+from srr_onnx.calibration.observe import Observation
+from srr_onnx.errors import DataError, UnsupportedError
+from srr_onnx.graph.model import Model
+from srr_onnx.rewriting import data_free, least_squares, merging
+from srr_onnx.rewriting.transfer import Kept, apply_transfers
+
+Kind = Literal["auto", "none", "merge", "data-free", "least-squares"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Compensated:
+    """The result.
+
+    Attributes:
+        model: The model; the pruned one itself where nothing was done.
+        kind: What was done: one of the kinds but "auto".
+        layers: Nodes whose weights were fitted.
+        created: Number of biases that the file did not have.
+        error: Mean error of the fitted layers' outputs on the samples, relative to their variance, before and after;
+            None without samples.
+    """
+
+    model: Model
+    kind: Kind
+    layers: tuple[str, ...] = ()
+    created: int = 0
+    error: tuple[float, float] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain form, as in plan files."""
+        return {
+            "kind": self.kind,
+            "layers": len(self.layers),
+            "created_biases": self.created,
+            "layer_error": None if self.error is None else dict(zip(("before", "after"), self.error, strict=True)),
+        }
+
+
+def compensate(
+    model: Model,
+    pruned: Model,
+    groups: Groups,
+    kept: Kept,
+    kind: Kind = "auto",
+    *,
+    observation: Observation | None = None,
+    keep_structure: bool = False,
+    seed: int = 0,
+    on_layer: Callable[[int, int], None] = lambda done, steps: None,
+) -> Compensated:
+    """Compensate a pruned model.
+
+    Args:
+        model: The original.
+        pruned: The pruned model, as it was proven; not changed.
+        groups: Result of `find_groups(model)`.
+        kept: Positions that stay, by `(value, axis)`.
+        kind: "least-squares" on samples; "data-free" from normalizations; "merge" into similar filters; "none"; "auto":
+            least squares where there are samples, else from normalizations where the file has them and by merging
+            elsewhere.
+        observation: What the original's layers gave on samples.
+        keep_structure: Whether no bias may be created.
+        seed: For draws.
+        on_layer: Told the layers done and all layers.
+
+    Returns:
+        The compensated model.
+
+    Raises:
+        DataError: Least squares were asked for without samples.
+        UnsupportedError: The means that was asked for finds nothing to work on.
+        ModelError: onnxruntime cannot run a part of the model.
+    """
+    if kind == "none":
+        return Compensated(pruned, "none")
+    if kind == "least-squares" or (kind == "auto" and observation is not None):
+        if observation is None:
+            raise DataError("--compensate least-squares needs samples: give pictures or arrays with --data")
+        found = least_squares.compensate(pruned, kept, observation, keep_structure=keep_structure, on_layer=on_layer)
+        names = tuple(fit.layer for fit in found.fits)
+        if not names:
+            return Compensated(pruned, "none")
+        before, after = (sum(getattr(fit, when) for fit in found.fits) / len(names) for when in ("before", "after"))
+        return Compensated(found.model, "least-squares", names, found.created, (before, after))
+    transfers = {} if kind == "merge" else data_free.find_transfers(model, kept, seed)
+    done: Kind = "data-free" if transfers else "merge"
+    if kind == "data-free" and not transfers:
+        raise UnsupportedError(
+            "no layer that lost inputs reads what follows from a BatchNormalization (they were merged into the "
+            "convolutions when the file was made): give --compensate merge, or pictures with --data"
+        )
+    if kind != "data-free":
+        transfers = {**merging.find_merges(model, groups, kept), **transfers}
+    changed, nodes, created = apply_transfers(model, pruned, kept, transfers, keep_structure=keep_structure)
+    return Compensated(changed, done if nodes else "none", tuple(nodes), created)

@@ -1,0 +1,194 @@
+"""REWRITE: compensation by least squares: the weights that stay take over what the others did.
+
+Layer by layer, in the order of the graph: each is fitted to what it gave in the original, on inputs as the layers
+before it, already fitted, now make them.
+
+Source:
+    He, Zhang, Sun, "Channel Pruning for Accelerating Very Deep Neural Networks", ICCV 2017, arXiv:1707.06168, sec. 3.2
+    and 3.3 (asymmetric reconstruction, residual branches). Deviates: every layer behind the first pruned one is fitted,
+    with its bias, and a ridge draws the weights to their old values, not to zero.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from srr_onnx.calibration.layers import LinearLayer, find_layers, take_positions
+from srr_onnx.calibration.observe import Observation
+from srr_onnx.calibration.stream import Stream
+from srr_onnx.calibration.tails import find_tail
+from srr_onnx.errors import DataError
+from srr_onnx.graph.edit import Edits, apply_edits
+from srr_onnx.graph.model import Model
+from srr_onnx.rewriting.regression import Regression
+from srr_onnx.rewriting.sinks import find_sink, is_changeable, prepare
+
+Array = np.ndarray[Any, Any]
+Kept = Mapping[tuple[str, int], Array]
+
+# Strength of the ridge, as a share of the mean variance of a layer's inputs.
+RIDGE = 0.01
+# Outputs that the next scale makes this small, compared with the others, cannot be read back from behind it.
+_LEAST_SCALE = 1e-3
+
+
+@dataclasses.dataclass(frozen=True)
+class Fit:
+    """How well one layer was fitted.
+
+    Attributes:
+        layer: Its node.
+        before: Mean squared error of its outputs on the samples as the layer was, relative to their variance.
+        after: The same as it is now.
+    """
+
+    layer: str
+    before: float
+    after: float
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Compensation:
+    """The result.
+
+    Attributes:
+        model: The model with its new weights.
+        fits: The layers that were fitted.
+        created: Number of biases that the file did not have.
+    """
+
+    model: Model
+    fits: tuple[Fit, ...]
+    created: int
+
+
+def compensate(
+    pruned: Model,
+    kept: Kept,
+    observation: Observation,
+    *,
+    keep_structure: bool = False,
+    ridge: float = RIDGE,
+    on_layer: Callable[[int, int], None] = lambda done, steps: None,
+) -> Compensation:
+    """Fit the layers of a pruned model to what they gave in the original.
+
+    Args:
+        pruned: The pruned model; not changed.
+        kept: Positions that stay, by `(value, axis)`, of every activation of the original that shrinks.
+        observation: What the original's layers gave on samples.
+        keep_structure: Whether no bias may be created.
+        ridge: Strength of the ridge.
+        on_layer: Told the layers done and all layers.
+
+    Returns:
+        The model with new weights.
+
+    Raises:
+        DataError: The pruned model gives values that are not finite.
+        ModelError: onnxruntime cannot run the model on the samples.
+    """
+    wanted = {name for name in find_disturbed(pruned, kept) if observation.has_target(name)}
+    model, created = prepare(pruned, wanted, keep_structure=keep_structure)
+    layers = [layer for layer in find_layers(model) if layer.output in wanted and is_changeable(model, layer)]
+    tasks = [_Task(model, layer, observation, kept) for layer in layers]
+    samples = observation.samples
+    contents: dict[str, Array] = {}
+    fits = []
+    with Stream(model, samples.chunks, [task.reads for task in tasks], as_float32=samples.as_float32) as stream:
+        for number, task in enumerate(tasks):
+            fits.append(task.fit(stream, contents, ridge))
+            on_layer(number + 1, len(tasks))
+    return Compensation(apply_edits(model, Edits(tensors=contents)) if contents else pruned, tuple(fits), created)
+
+
+def find_disturbed(pruned: Model, kept: Kept) -> set[str]:
+    """Find values that are not what they were in the original.
+
+    Args:
+        pruned: The pruned model.
+        kept: Positions that stay, by `(value, axis)`.
+
+    Returns:
+        Their names: what follows from an operator that reads fewer channels than it did.
+    """
+    shrunk = {name for name, _ in kept}
+    found: set[str] = set()
+    for node in pruned.nodes:
+        if any(name in shrunk or name in found for name in (*node.inputs, *node.captured)):
+            found.update(node.outputs)
+    return found
+
+
+class _Task:
+    """One layer to be fitted."""
+
+    def __init__(self, model: Model, layer: LinearLayer, observation: Observation, kept: Kept) -> None:
+        self._layer = layer
+        self._observation = observation
+        observed = observation.layers[layer.output]
+        self._tail = find_tail(model, layer)
+        self._other = self._tail.other if observed.target == observed.tail.total else None
+        self._kept = kept.get((layer.output, layer.output_axis), np.arange(layer.outputs))
+        self._variance = float(observed.variance[self._kept].sum())
+        self._sink = find_sink(model, layer)
+        self._weight = model.constants[layer.weight]
+        self._bias = model.constants.get(layer.bias)
+        self._sunk = None if self._sink is None else model.constants[self._sink.constant]
+
+    @property
+    def reads(self) -> list[str]:
+        """Values that are needed to fit it."""
+        return [self._layer.source, *([self._other] if self._other else [])]
+
+    def fit(self, stream: Stream, contents: dict[str, Array], ridge: float) -> Fit:
+        """Fit the layer to what comes out of the layers before it; the new weights go into `contents`."""
+        layer, regression = self._layer, None
+        matrix = layer.to_matrix(self._weight)
+        for chunk, values in enumerate(stream.advance(contents)):
+            positions = self._observation.choose(layer.output, chunk)
+            shape = self._observation.shapes[layer.output, chunk]
+            rows = layer.take_rows(values[layer.source], shape, positions)
+            missing = self._find_missing(chunk, values, positions, (rows.transpose(1, 0, 2) @ matrix))
+            if regression is None:
+                count = len(rows) * len(self._observation.samples.chunks)
+                regression = Regression(layer.columns, count, has_offset=self._sink is not None)
+            regression.add(rows, missing)
+        assert regression is not None, "samples have at least one chunk"
+        solution = regression.solve(ridge)
+        if not (np.isfinite(solution.change).all() and np.isfinite(solution.offset).all()):
+            raise DataError(
+                f"node {layer.node.label!r} cannot be fitted: the pruned model gives values there that are NaN or "
+                "infinite; check the preprocessing, or give --compensate none"
+            )
+        contents[layer.weight] = layer.from_matrix(matrix + solution.change).astype(self._weight.dtype)
+        if self._sink is not None and self._sunk is not None:
+            moved = self._sunk.astype(np.float64) + self._sink.factor * solution.offset.reshape(-1)
+            contents[self._sink.constant] = moved.astype(self._sunk.dtype)
+        power = (self._tail.scale**2).reshape(solution.before.shape) / (self._variance or 1.0)
+        errors = (float((power * part).sum()) for part in (solution.before, solution.after))
+        return Fit(layer.node.label, *errors)
+
+    def _find_missing(self, chunk: int, values: Mapping[str, Array], positions: Array, products: Array) -> Array:
+        """What the layer's outputs lack at some positions, `(R, blocks, outputs / blocks)`.
+
+        Args:
+            chunk: Number of the chunk.
+            values: Values of the pruned model.
+            positions: The positions.
+            products: Rows times matrix, `(blocks, R, outputs / blocks)`.
+        """
+        layer, tail = self._layer, self._tail
+        wanted = self._observation.targets.get(layer.output, chunk)[:, self._kept] - tail.shift
+        if self._other:
+            wanted = wanted - take_positions(values[self._other], positions, layer.output_axis)
+        given = products.transpose(1, 0, 2).reshape(len(positions), -1)
+        if self._bias is not None:
+            given = given + self._bias.reshape(-1) * layer.bias_scale
+        is_readable = np.abs(tail.scale) > _LEAST_SCALE * np.abs(tail.scale).max()
+        missing = np.where(is_readable, wanted / np.where(is_readable, tail.scale, 1.0) - given, 0.0)
+        return np.asarray(missing.reshape(len(positions), layer.blocks, -1))

@@ -1,0 +1,190 @@
+"""REWRITE: remove what changes no output, and prove it against the original as it is.
+
+Unlike pruning, nothing is masked: the result computes what the model computes, with fewer channels.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from srr_onnx.analysis.find import find_groups
+from srr_onnx.analysis.groups import Groups, Use
+from srr_onnx.errors import ModelError, ProofError
+from srr_onnx.graph.edit import Edits, apply_edits
+from srr_onnx.graph.model import Model, Shape
+from srr_onnx.planning.plan import LOSSLESS, Kept
+from srr_onnx.rewriting.apply import prune_units
+from srr_onnx.rewriting.exact.gains import ExactGains
+from srr_onnx.rewriting.exact.search import find_exact
+from srr_onnx.rewriting.trial import Trial, distance
+from srr_onnx.rewriting.verify import make_feeds
+
+# Largest difference relative to the largest output, per element type of the weights that are corrected.
+_TOLERANCES = {"float16": 2e-3, "bfloat16": 2e-2}
+_TOLERANCE = 1e-5
+_MAGNIFIED, _LARGEST_TOLERANCE = 10.0, 1e-3
+_SEEDS = (0, 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class LosslessProof:
+    """What the proof run measured.
+
+    Attributes:
+        relative_error: Largest difference between the outputs of both models, relative to the largest output.
+        tolerance: What it had to stay below.
+        elsewhere: Shape of every input at a second size, where the file leaves sizes open and nobody gave one.
+        is_rounded: False for quantized models: the rounding of their activations was left out on both sides.
+    """
+
+    relative_error: float
+    tolerance: float
+    elsewhere: Mapping[str, Shape]
+    is_rounded: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain form, as in plan files, with the fields of the other proof: there are no masks."""
+        return {
+            "kind": LOSSLESS,
+            "relative_error": self.relative_error,
+            "moved": 0.0,
+            "masks": 0,
+            "tolerance": self.tolerance,
+            "is_exact": True,
+            "elsewhere": {name: list(shape) for name, shape in self.elsewhere.items()},
+            "is_rounded": self.is_rounded,
+        }
+
+
+def remove_exact(model: Model, groups: Groups) -> tuple[Model, Kept, ExactGains]:
+    """Remove the units that change no output.
+
+    Args:
+        model: Loaded model; not changed.
+        groups: Result of `find_groups(model)`.
+
+    Returns:
+        The smaller model (the model itself where nothing can go), which units stay, and why the others went.
+
+    Raises:
+        ProofError: The corrected model has other groups than the original.
+    """
+    gains = find_exact(model, groups)
+    if gains.is_kept.all():
+        return model, gains.is_kept, gains
+    corrected = _correct(model, gains)
+    again = find_groups(corrected) if gains.corrections else groups
+    is_same = again.values.keys() == groups.values.keys()
+    if not is_same or any(not np.array_equal(units, groups.values[key]) for key, units in again.values.items()):
+        raise ProofError(
+            "the model has other pruning groups once its weights are corrected: nothing was written, please report "
+            "this model"
+        )
+    return prune_units(corrected, again, gains.is_kept), gains.is_kept, gains
+
+
+def prove_lossless(model: Model, result: Model) -> float:
+    """Prove that a model gives the outputs of the original; see `verify_lossless`.
+
+    Args:
+        model: The original.
+        result: The smaller model.
+
+    Returns:
+        Largest difference between their outputs, relative to the largest output.
+
+    Raises:
+        ProofError: The two disagree.
+        ModelError: onnxruntime refuses one of them.
+    """
+    return verify_lossless(model, result).relative_error
+
+
+def verify_lossless(model: Model, result: Model) -> LosslessProof:
+    """Run a model beside the original on random inputs and compare the outputs.
+
+    Args:
+        model: The original.
+        result: The smaller model.
+
+    Returns:
+        What was measured.
+
+    Raises:
+        ProofError: The two disagree.
+        ModelError: onnxruntime refuses one of them.
+    """
+    trial = Trial(model, result, {}, 0)
+    kinds = {str(dtype) for dtype in model.dtypes.values()}
+    # Sums in another order differ by a rounding of float16 each; what the corrections cost shows in float32 too.
+    trial.as_float32 = trial.as_float32 or bool(kinds & set(_TOLERANCES))
+    trial.leave_rounding_out()
+    tolerance = max([_TOLERANCE, *(_TOLERANCES[kind] for kind in kinds & set(_TOLERANCES))])
+    error = max(_compare(trial, seed, None) for seed in _SEEDS)
+    elsewhere = dict(model.elsewhere)
+    if elsewhere:
+        try:
+            trial.run_original(make_feeds(model, 0, elsewhere))
+        except ModelError:  # the original does not run there, so there is nothing to compare
+            elsewhere = {}
+        else:
+            error = float(np.maximum(error, _compare(trial, 0, elsewhere)))
+    if error > tolerance:
+        # Rounding can be magnified, by a softmax say: as much as an input that is off by a rounding error would be.
+        noise = _MAGNIFIED * trial.noise(make_feeds(model, 0), 0)
+        tolerance = max(tolerance, min(noise, _LARGEST_TOLERANCE))
+    if not error <= tolerance:  # also true for NaN
+        raise ProofError(
+            f"the smaller model differs from the original by {error:.2g} (allowed {tolerance:.2g}): nothing was "
+            "written, please report this model"
+        )
+    return LosslessProof(error, tolerance, elsewhere, trial.is_rounded)
+
+
+def _compare(trial: Trial, seed: int, shapes: Mapping[str, Shape] | None) -> float:
+    feeds = make_feeds(trial.model, seed, shapes)
+    want, _ = trial.run_original(feeds)
+    got = trial.run_pruned(feeds)
+    if any(np.shape(got[name]) != np.shape(want[name]) for name in trial.model.outputs):
+        return float("nan")
+    return distance(got, want, trial.model.outputs)
+
+
+def _correct(model: Model, gains: ExactGains) -> Model:
+    """Put the corrected constants into the model, each reader with its own."""
+    edits = Edits()
+    nodes = {node.index: node for node in model.nodes}
+    taken = set(model.shapes) | set(model.constants) | {name for node in model.nodes for name in node.outputs}
+    made: dict[tuple[str, bytes], str] = {}
+    for use, array in gains.corrections.items():
+        node = nodes[use.node]
+        name = node.input(use.slot)
+        wish = f"{name or node.outputs[0] + '_bias'}_corrected"
+        if name and array.shape == model.constants[name].shape and _is_alone(model, name, use):
+            edits.tensors[name] = array
+            continue
+        key = (name or wish, array.tobytes())
+        if key not in made:
+            made[key], count = wish, 1
+            while made[key] in taken:
+                count += 1
+                made[key] = f"{wish}_{count}"
+            taken.add(made[key])
+            edits.added[made[key]] = array
+        edits.node(use.node).inputs[use.slot] = made[key]
+    return apply_edits(model, edits)
+
+
+def _is_alone(model: Model, name: str, use: Use) -> bool:
+    """Whether a stored initializer has no other reader."""
+    readers = [
+        Use(node.index, slot)
+        for node in model.consumers[name]
+        for slot, read in enumerate(node.inputs + node.captured)
+        if read == name
+    ]
+    return readers == [use] and name not in model.outputs and model.stored.get(name, use) is None

@@ -1,0 +1,69 @@
+"""REWRITE: compensation from the weights alone: a removed channel goes into the one that is most like it.
+
+Source:
+    Kim et al., "Neuron Merging: Compensating for Pruned Neurons", NeurIPS 2020, arXiv:2010.13160, section 3.3 (most
+    similar neuron by cosine, scaled by the ratio of the norms).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from srr_onnx.analysis.groups import Groups, PruningGroup, Role
+from srr_onnx.graph.model import Model
+from srr_onnx.rewriting.transfer import Kept, Transfer, find_readers
+from srr_onnx.scoring.slices import Slices
+
+# Channels whose filters are less alike than this are not merged.
+LEAST_COSINE = 0.1
+
+
+def find_merges(model: Model, groups: Groups, kept: Kept) -> dict[str, Transfer]:
+    """Find for every removed unit the one that takes its weights over.
+
+    Args:
+        model: The original.
+        groups: Result of `find_groups(model)`.
+        kept: Positions that stay, by `(value, axis)`.
+
+    Returns:
+        By the output of each layer that lost inputs.
+    """
+    partners: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    found = {}
+    for layer in find_readers(model, kept):
+        units = groups.values[layer.source, layer.source_axis]
+        stays = np.isin(np.arange(layer.channels), kept[layer.source, layer.source_axis])
+        coefficients = np.zeros((layer.channels, layer.channels))
+        for group in groups:
+            places = np.flatnonzero((units >= group.units.start) & (units < group.units.stop))
+            if not len(places) or stays[places].all() or len(places) % group.size:
+                continue
+            by_unit = places[np.argsort(units[places], kind="stable")].reshape(group.size, -1)
+            if group.id not in partners:
+                partners[group.id] = _find_partners(model, group, stays[by_unit[:, 0]])
+            partner, ratio = partners[group.id]
+            for gone in np.flatnonzero(ratio > 0):
+                coefficients[by_unit[partner[gone]], by_unit[gone]] = ratio[gone]
+        if coefficients.any():
+            found[layer.output] = Transfer(coefficients, np.zeros(layer.channels))
+    return found
+
+
+def _find_partners(model: Model, group: PruningGroup, is_kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The unit that takes each removed one over, and with which factor; 0 where none does."""
+    slices = Slices(model, group)
+    rows = np.concatenate([part.astype(np.float64) for part in slices.with_role(Role.FILTER)], axis=1)
+    norms = np.linalg.norm(rows, axis=1)
+    sizes = norms
+    scales = slices.with_role(Role.SCALE)
+    if len(scales) == 1 and scales[0].shape == (group.size, 1):  # behind it, only the scale says how large a channel is
+        sizes = np.abs(scales[0][:, 0].astype(np.float64))
+        rows = rows * np.sign(scales[0])
+    unit = rows / np.maximum(norms, 1e-30)[:, None]
+    cosines = unit @ unit.T
+    cosines[:, ~is_kept] = -1
+    partner = cosines.argmax(axis=1)
+    likeness = cosines[np.arange(group.size), partner]
+    is_merged = ~is_kept & (likeness > LEAST_COSINE) & (norms > 0) & (sizes[partner] > 0)
+    return partner, np.where(is_merged, sizes / np.maximum(sizes[partner], 1e-30), 0.0)

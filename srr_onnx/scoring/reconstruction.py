@@ -1,0 +1,161 @@
+"""SCORE: what the layers that read a group lose when its units go, on samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from srr_onnx.analysis.groups import Groups, PruningGroup, Role
+from srr_onnx.calibration.layers import LinearLayer
+from srr_onnx.calibration.moments import Moments
+from srr_onnx.calibration.observe import Observation, Observed
+from srr_onnx.graph.model import Model
+from srr_onnx.scoring.elimination import Elimination, Problem, eliminate
+from srr_onnx.scoring.slices import Slices
+
+Array = np.ndarray[Any, Any]
+
+# Added to the covariance's diagonal, as a share of its mean.
+RIDGE = 0.01
+# Larger matrices take minutes to invert.
+_MOST_COLUMNS = 4608
+
+
+def find_readers(layers: Sequence[LinearLayer], groups: Groups) -> list[LinearLayer]:
+    """Find the layers that read units.
+
+    Args:
+        layers: Result of `find_layers(model)`.
+        groups: Result of `find_groups(model)`.
+
+    Returns:
+        Those of whose input channels at least one can go.
+    """
+    found = []
+    for layer in layers:
+        units = groups.values.get((layer.source, layer.source_axis))
+        if units is not None and (units >= 0).any() and layer.columns > 1:
+            found.append(layer)
+    return found
+
+
+def choose_columns(layers: Sequence[LinearLayer], groups: Groups, seed: int = 0) -> dict[str, Array]:
+    """Choose some columns of layers that have more than can be inverted.
+
+    Args:
+        layers: Result of `find_readers`.
+        groups: Result of `find_groups(model)`.
+        seed: For the choice.
+
+    Returns:
+        Sorted columns of a block by the layer's output, the same number for every unit; layers of which all are taken
+        are missing.
+    """
+    chosen = {}
+    for layer in layers:
+        if layer.columns <= _MOST_COLUMNS:
+            continue
+        units = _column_units(layer, groups)[0]
+        per_unit = max(1, int(_MOST_COLUMNS // len(np.unique(units))))
+        order = np.random.default_rng([seed, layer.node.index]).permutation(layer.columns)
+        by_unit = order[np.argsort(units[order], kind="stable")]
+        _, starts = np.unique(units[by_unit], return_index=True)
+        rank = np.arange(layer.columns) - np.repeat(starts, np.diff(np.append(starts, layer.columns)))
+        chosen[layer.output] = np.sort(by_unit[rank < per_unit])
+    return chosen
+
+
+def find_eliminations(
+    model: Model,
+    groups: Groups,
+    observation: Observation,
+    on_group: Callable[[int, int], None] = lambda done, steps: None,
+) -> dict[str, Elimination]:
+    """Find the order in which every group's units go, and the error at every width.
+
+    Args:
+        model: Loaded model.
+        groups: Result of `find_groups(model)`.
+        observation: What the layers did on the samples; their moments are used up.
+        on_group: Told the groups done and all groups.
+
+    Returns:
+        By group id. Groups that no linear layer reads are ordered by the energy of their filters.
+    """
+    problems: dict[str, list[Problem]] = {}
+    for observed in observation.layers.values():
+        if observed.moments is not None:
+            for group_id, problem in _pose_problems(model, groups, observed, observed.moments):
+                problems.setdefault(group_id, []).append(problem)
+            observed.moments.forget()
+    found = {}
+    for number, group in enumerate(groups):
+        posed = problems.pop(group.id, None)
+        if posed is None:
+            found[group.id] = _share_energy(Slices(model, group).with_role(Role.FILTER), group.size)
+        else:
+            found[group.id] = eliminate(posed, group.size)
+        on_group(number + 1, len(groups))
+    return found
+
+
+def _column_units(layer: LinearLayer, groups: Groups) -> Array:
+    """The unit of every column, shape `(blocks, columns)`; -1 where it stays."""
+    units = groups.values[layer.source, layer.source_axis]
+    return np.repeat(units, layer.taps).reshape(layer.blocks, layer.columns)
+
+
+def _pose_problems(model: Model, groups: Groups, observed: Observed, moments: Moments) -> Iterator[tuple[str, Problem]]:
+    """One problem per block of a layer and group that it reads."""
+    layer, variance = observed.layer, float(observed.variance.sum())
+    if not variance > 0:
+        return
+    units = _column_units(layer, groups)
+    made = groups.values.get((layer.output, layer.output_axis), np.full(layer.outputs, -1)).reshape(layer.blocks, -1)
+    matrix = layer.to_matrix(model.constants[layer.weight])
+    matrix = matrix * (observed.tail.scale / np.sqrt(variance)).reshape(layer.blocks, 1, -1)
+    if observed.columns is not None:  # the others are taken to be as important
+        matrix = matrix[:, observed.columns] * np.sqrt(layer.columns / len(observed.columns))
+        units = units[:, observed.columns]
+    for block, covariance in enumerate(moments.covariance()):
+        owners = [group for group in groups if _is_in(units[block], group).any()]
+        if not owners or _is_whole(units[block], made[block]):
+            continue
+        diagonal = np.einsum("ii->i", covariance)
+        diagonal += RIDGE * diagonal.mean() + 1e-12
+        inverse = np.linalg.inv(covariance)
+        for group in owners:
+            columns = _sort_by_unit(units[block], group)
+            if columns is not None:
+                part = inverse[np.ix_(columns, columns)].astype(np.float32)
+                rows = matrix[block][columns].astype(np.float32)
+                yield group.id, Problem(part, rows, len(columns) // group.size)
+
+
+def _is_in(units: Array, group: PruningGroup) -> Array:
+    return np.asarray((units >= group.units.start) & (units < group.units.stop))
+
+
+def _is_whole(units: Array, made: Array) -> bool:
+    """Whether a block goes as a whole, its outputs with its inputs: then nothing is left to be wrong."""
+    return units[0] >= 0 and len(np.unique(units)) == 1 and set(made.tolist()) == {int(units[0])}
+
+
+def _sort_by_unit(units: Array, group: PruningGroup) -> Array | None:
+    """Columns of a group, unit by unit; None unless every unit has equally many."""
+    places = np.flatnonzero(_is_in(units, group))
+    order = places[np.argsort(units[places], kind="stable")]
+    counts = np.bincount(units[order] - group.units.start, minlength=group.size)
+    return order if len(set(counts.tolist())) == 1 else None
+
+
+def _share_energy(rows: Sequence[Array], units: int) -> Elimination:
+    """Stand-in where no layer that reads the units can be watched: the share of the filters' energy that is gone."""
+    energy = np.zeros(units)
+    for part in rows:
+        energy += (part.astype(np.float64) ** 2).sum(axis=1)
+    order = np.argsort(energy, kind="stable")
+    total = float(energy.sum())
+    return Elimination(order, np.cumsum(energy[order]) / (total or 1.0))

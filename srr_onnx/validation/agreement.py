@@ -1,0 +1,159 @@
+"""VALIDATE: how far two models agree on samples; no labels are needed."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import statistics
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from srr_onnx.errors import DataError
+from srr_onnx.targets.onnxruntime import Session
+
+Array = np.ndarray[Any, Any]
+
+CONFIDENCE = 0.95
+_RESAMPLES = 1000
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """A mean over samples with its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    def to_json(self) -> dict[str, float]:
+        """Plain form."""
+        return dataclasses.asdict(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class Agreement:
+    """How one output of two models compares.
+
+    Attributes:
+        output: Name of the output.
+        samples: Number of samples.
+        top1: Share of the positions whose highest class is the same; None where an output has no classes.
+        cosine: Cosine between the outputs of one sample.
+        kl: Kullback-Leibler divergence of the candidate's class probabilities from the reference's, in nats; None where
+            an output has no classes.
+        max_abs: Largest difference of any element.
+    """
+
+    output: str
+    samples: int
+    top1: Estimate | None
+    cosine: Estimate
+    kl: Estimate | None
+    max_abs: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain form, as in plan files."""
+        return dataclasses.asdict(self)
+
+
+def measure_agreement(
+    reference: Session, candidate: Session, batches: Iterable[Mapping[str, Array]], seed: int = 0
+) -> list[Agreement]:
+    """Compare two models.
+
+    Args:
+        reference: The original.
+        candidate: The other one, with the same inputs and outputs.
+        batches: Inputs by name, batch axis first.
+        seed: For the resampling behind the intervals.
+
+    Returns:
+        One entry per floating-point output, in the order of the outputs.
+
+    Raises:
+        DataError: There are no samples, or no output to compare.
+        ModelError: A model cannot run on the samples.
+    """
+    rows: dict[str, list[tuple[float, float, float, float]]] = {}
+    for feeds in batches:
+        count = min(len(array) for array in feeds.values())
+        wanted, given = reference.run(feeds), candidate.run(feeds)
+        for name in reference.outputs:
+            pair = np.asarray(wanted[name]), np.asarray(given[name])
+            if pair[0].dtype.kind == "f" and pair[0].shape == pair[1].shape and pair[0].size:
+                rows.setdefault(name, []).extend(_compare(*pair, count))
+    if not rows:
+        raise DataError("there is nothing to compare: no samples, or no output of floating-point numbers")
+    return [_summarize(name, np.array(found), seed) for name, found in rows.items()]
+
+
+def _compare(wanted: Array, given: Array, count: int) -> Iterable[tuple[float, float, float, float]]:
+    """Per sample: top-1 agreement and divergence (NaN without classes), cosine, largest difference."""
+    if wanted.ndim == 0 or wanted.shape[0] % count:  # the samples do not lie along the first axis
+        wanted, given, count = wanted[None], given[None], 1
+    wanted, given = (array.astype(np.float64).reshape(count, -1, *array.shape[1:]) for array in (wanted, given))
+    axis = _class_axis(wanted.ndim - 1)
+    for one, other in zip(wanted, given, strict=True):
+        top1 = kl = math.nan
+        if axis is not None and one.shape[axis] > 1:
+            top1 = float((one.argmax(axis=axis) == other.argmax(axis=axis)).mean())
+            kl = float(_divergence(np.moveaxis(one, axis, -1), np.moveaxis(other, axis, -1)).mean())
+        norm = float(np.linalg.norm(one) * np.linalg.norm(other))
+        cosine = float((one * other).sum()) / norm if norm else float(np.array_equal(one, other))
+        yield top1, cosine, kl, float(np.abs(one - other).max())
+
+
+def _class_axis(rank: int) -> int | None:
+    """Axis of the classes: the second of (N, C) and of maps (N, C, H, W), the last of sequences (N, T, C)."""
+    return None if rank < 2 else 2 if rank == 3 else 1
+
+
+def _divergence(wanted: Array, given: Array) -> Array:
+    """Of rows along the last axis; probabilities are taken as they are, anything else goes through a softmax."""
+    is_probability = bool((wanted >= 0).all()) and bool(np.allclose(wanted.sum(axis=-1), 1, atol=1e-3))
+    logs = [
+        np.log(np.maximum(rows, 1e-12)) if is_probability else rows - _log_sum_exp(rows) for rows in (wanted, given)
+    ]
+    return np.asarray((np.exp(logs[0]) * (logs[0] - logs[1])).sum(axis=-1))
+
+
+def _log_sum_exp(rows: Array) -> Array:
+    top = rows.max(axis=-1, keepdims=True)
+    return np.asarray(top + np.log(np.exp(rows - top).sum(axis=-1, keepdims=True)))
+
+
+def _summarize(name: str, rows: Array, seed: int) -> Agreement:
+    top1, cosine, kl, largest = rows.T
+    has_classes = not np.isnan(top1).any()
+    is_binary = has_classes and bool(np.isin(top1, (0.0, 1.0)).all())
+    return Agreement(
+        output=name,
+        samples=len(rows),
+        top1=(_wilson(top1) if is_binary else _bootstrap(top1, seed)) if has_classes else None,
+        cosine=_bootstrap(cosine, seed),
+        kl=_bootstrap(kl, seed) if has_classes else None,
+        max_abs=float(largest.max()),
+    )
+
+
+def _wilson(hits: Array) -> Estimate:
+    """Interval of a share, which also holds near 0 and 1.
+
+    Source:
+        Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22, 1927.
+    """
+    count, share = len(hits), float(hits.mean())
+    z = statistics.NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+    center = (share + z * z / (2 * count)) / (1 + z * z / count)
+    half = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    return Estimate(share, min(share, max(0.0, center - half)), max(share, min(1.0, center + half)))
+
+
+def _bootstrap(values: Array, seed: int) -> Estimate:
+    """Percentile interval of a mean."""
+    rng = np.random.default_rng(seed)
+    means = [float(values[rng.integers(0, len(values), len(values))].mean()) for _ in range(_RESAMPLES)]
+    low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return Estimate(float(values.mean()), float(low), float(high))
