@@ -46,7 +46,7 @@ class Compensated:
         }
 
 
-def compensate(
+def compensate_pruned(
     model: Model,
     pruned: Model,
     groups: Groups,
