@@ -16,6 +16,8 @@ from srr_onnx.scoring.slices import Slices
 
 # Channels whose filters are less alike than this are not merged.
 LEAST_COSINE = 0.1
+_RECTIFIERS = frozenset({"Relu", "Clip", "HardSwish", "Swish", "Gelu", "LeakyRelu", "PRelu"})
+_POOLING = frozenset({"AveragePool", "Dropout", "Flatten", "GlobalAveragePool", "Identity", "MaxPool", "Reshape"})
 
 
 def find_merges(model: Model, groups: Groups, kept: Kept) -> dict[str, Transfer]:
@@ -29,12 +31,13 @@ def find_merges(model: Model, groups: Groups, kept: Kept) -> dict[str, Transfer]
     Returns:
         By the output of each layer that lost inputs.
     """
-    partners: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    partners: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
     found = {}
     for layer in find_readers(model, kept):
         units = groups.values[layer.source, layer.source_axis]
         stays = np.isin(np.arange(layer.channels), kept[layer.source, layer.source_axis])
         coefficients = np.zeros((layer.channels, layer.channels))
+        is_rectified = _is_rectified(model, layer.source)
         for group in groups:
             places = np.flatnonzero((units >= group.units.start) & (units < group.units.stop))
             if not len(places) or stays[places].all() or len(places) % group.size:
@@ -42,16 +45,35 @@ def find_merges(model: Model, groups: Groups, kept: Kept) -> dict[str, Transfer]
             by_unit = places[np.argsort(units[places], kind="stable")].reshape(group.size, -1)
             if group.id not in partners:
                 partners[group.id] = _find_partners(model, group, stays[by_unit[:, 0]])
-            partner, ratio = partners[group.id]
+            partner, ratio, likeness = partners[group.id]
+            share = ratio * (_rectified(likeness) if is_rectified else likeness)
             for gone in np.flatnonzero(ratio > 0):
-                coefficients[by_unit[partner[gone]], by_unit[gone]] = ratio[gone]
+                coefficients[by_unit[partner[gone]], by_unit[gone]] = share[gone]
         if coefficients.any():
             found[layer.output] = Transfer(coefficients, np.zeros(layer.channels))
     return found
 
 
-def _find_partners(model: Model, group: PruningGroup, is_kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The unit that takes each removed one over, and with which factor; 0 where none does."""
+def _is_rectified(model: Model, value: str) -> bool:
+    """Whether a value holds no negative numbers, because of a ReLU before it or before its pooling."""
+    node = model.producers.get(value)
+    while node is not None and node.op_type in _POOLING:
+        node = model.producers.get(node.inputs[0])
+    return node is not None and node.op_type in _RECTIFIERS
+
+
+def _rectified(cosines: np.ndarray) -> np.ndarray:
+    """Regression of one rectified channel on another of the same size, by the cosine of their filters.
+
+    Source:
+        Cho and Saul, "Kernel Methods for Deep Learning", NIPS 2009, eq. 6 (arc-cosine kernel of degree 1).
+    """
+    angles = np.arccos(np.clip(cosines, -1, 1))
+    return np.asarray((np.sin(angles) + (np.pi - angles) * np.cos(angles)) / np.pi)
+
+
+def _find_partners(model: Model, group: PruningGroup, is_kept: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The unit that takes each removed one over, how much larger it is (0 where none does), and how alike they are."""
     slices = Slices(model, group)
     rows = np.concatenate([part.astype(np.float64) for part in slices.with_role(Role.FILTER)], axis=1)
     norms = np.linalg.norm(rows, axis=1)
@@ -66,4 +88,4 @@ def _find_partners(model: Model, group: PruningGroup, is_kept: np.ndarray) -> tu
     partner = cosines.argmax(axis=1)
     likeness = cosines[np.arange(group.size), partner]
     is_merged = ~is_kept & (likeness > LEAST_COSINE) & (norms > 0) & (sizes[partner] > 0)
-    return partner, np.where(is_merged, sizes / np.maximum(sizes[partner], 1e-30), 0.0)
+    return partner, np.where(is_merged, sizes / np.maximum(sizes[partner], 1e-30), 0.0), likeness
