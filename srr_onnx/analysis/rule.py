@@ -26,7 +26,7 @@ Positions = np.ndarray[Any, np.dtype[np.int64]]
 
 
 # Longer axes have no labels: they would take more memory than the network.
-_MOST_CHANNELS = 1 << 22
+MOST_CHANNELS = 1 << 22
 
 
 class CannotFollow(Exception):  # noqa: N818 - a signal to the engine, never seen by a user
@@ -228,7 +228,7 @@ def fresh_labels(labels: ChannelLabels, count: int) -> Labels:
     Raises:
         CannotFollow: There would.
     """
-    if count > _MOST_CHANNELS:
+    if count > MOST_CHANNELS:
         raise CannotFollow(FreezeReason.LAYOUT, f"an axis of {count} channels")
     return labels.fresh(count)
 

@@ -10,6 +10,7 @@ import rows as table
 from builders import Graph, feeds_for, run_ort
 from rows import Row, rows
 
+from srr_onnx.analysis.find import find_groups
 from srr_onnx.analysis.labels import FreezeReason
 from srr_onnx.pipeline import prune
 
@@ -119,3 +120,12 @@ def test_a_class_token_of_an_open_batch_is_pruned(stretch) -> None:
     masked = oracle.mask_model(g.model(), kept, result.original.shapes)
     got = run_ort(onnx.load("pruned.onnx"), feeds)
     assert oracle.relative_error(got, run_ort(masked, feeds)) <= oracle.TOLERANCE
+
+
+def test_an_axis_longer_than_any_network_has_is_not_followed() -> None:
+    g = Graph(17)
+    y = g.conv(g.input("x", (1, 3, 1, 1)), 8, 1)
+    g.output(g("Tile", y, g.ints(1, 1 << 22, 1, 1), shape=(1, 8 << 22, 1, 1)))
+    groups = find_groups(table.load_model(g.model()))
+    assert len(groups) == 0
+    assert [entry.cause.reason for entry in groups.frozen] == [FreezeReason.LAYOUT]
