@@ -20,7 +20,7 @@ _FEW_BLOCKS = 8
 
 
 class Variance:
-    """Mean and variance of every column of rows."""
+    """Variance of every column of rows."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -38,13 +38,8 @@ class Variance:
         self._squares += (centered * centered).sum(axis=0)
         self.count += len(rows)
 
-    @property
-    def mean(self) -> Array:
-        """Shape `(columns,)`, float64."""
-        return np.asarray(self._shift + self._sum / self.count)
-
     def get(self) -> Array:
-        """Variance, shape `(columns,)`, float64."""
+        """Shape `(columns,)`, float64."""
         drift = self._sum / self.count
         return np.asarray(np.maximum(self._squares / self.count - drift * drift, 0))
 

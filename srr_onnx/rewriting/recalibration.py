@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from srr_onnx.calibration.moments import Variance
 from srr_onnx.calibration.observe import Samples
 from srr_onnx.calibration.stream import Stream
 from srr_onnx.errors import DataError
@@ -51,19 +50,50 @@ def recalibrate(
     contents: dict[str, Array] = {}
     with Stream(model, samples.chunks, [{node.inputs[0]} for node in norms], as_float32=samples.as_float32) as stream:
         for number, node in enumerate(norms):
-            found = Variance()
+            found = _Statistics()
             for values in stream.advance(contents):
-                rows = np.moveaxis(values[node.inputs[0]], 1, -1)
-                if not np.isfinite(rows).all():
-                    raise DataError(
-                        f"normalization {node.label!r} reads values that are NaN or infinite on the samples: check the "
-                        "preprocessing, or leave out --recalibrate-norms"
-                    )
-                found.add(rows.reshape(-1, rows.shape[-1]))
-            for name, array in zip(node.inputs[3:5], (found.mean, found.get()), strict=True):
+                found.add(values[node.inputs[0]])
+            if not (np.isfinite(found.mean).all() and np.isfinite(found.variance).all()):
+                raise DataError(
+                    f"normalization {node.label!r} reads values that are NaN or infinite on the samples: check the "
+                    "preprocessing, or leave out --recalibrate-norms"
+                )
+            for name, array in zip(node.inputs[3:5], (found.mean, found.variance), strict=True):
                 contents[name] = array.astype(model.constants[name].dtype)
             on_layer(number + 1, len(norms))
     return (apply_edits(model, Edits(tensors=contents)) if contents else model), len(norms)
+
+
+class _Statistics:
+    """Mean and variance of every channel of values `(N, C, ...)`, added batch by batch; float64, shape `(C,)`.
+
+    Source:
+        Chan, Golub, LeVeque, "Algorithms for computing the sample variance", The American Statistician 37, 1983
+        (pairwise combination).
+    """
+
+    def __init__(self) -> None:
+        self._count = 0
+        self.mean: Array = np.zeros(())
+        self._squares: Array = np.zeros(())
+
+    @property
+    def variance(self) -> Array:
+        """Mean squared distance from the mean."""
+        return np.asarray(self._squares / self._count)
+
+    def add(self, values: Array) -> None:
+        """Add a batch."""
+        rows = np.moveaxis(values, 1, 0).reshape(values.shape[1], -1)  # (C, R), channels contiguous: ten times faster
+        rows = rows.astype(np.result_type(rows.dtype, np.float32), copy=False)
+        with np.errstate(invalid="ignore", over="ignore"):  # told by what comes out
+            mean = rows.mean(axis=1, dtype=np.float64)
+            centered = rows - mean.astype(rows.dtype)[:, None]
+            squares = np.einsum("cr,cr->c", centered, centered).astype(np.float64)
+            total, drift = self._count + rows.shape[1], mean - self.mean
+            self._squares = self._squares + squares + drift**2 * (self._count * rows.shape[1] / total)
+            self.mean = self.mean + drift * (rows.shape[1] / total)
+        self._count = total
 
 
 def _is_adjustable(model: Model, node: Node) -> bool:
