@@ -29,7 +29,7 @@ from srr_onnx.data.read import open_data
 from srr_onnx.errors import UnsupportedError
 from srr_onnx.planning.budget import Budget
 from srr_onnx.planning.make import make_plan
-from srr_onnx.rewriting.compensate import Kind, compensate
+from srr_onnx.rewriting.compensate import Kind, compensate_pruned
 from srr_onnx.rewriting.recalibration import recalibrate
 from srr_onnx.rewriting.replay import rewrite
 from srr_onnx.scoring.reconstruction import choose_columns, find_eliminations, find_readers
@@ -133,7 +133,7 @@ class Bench:
 
     def _compensate(self, pruned: Model, kept: Any, kind: Kind) -> Model:
         try:
-            return compensate(
+            return compensate_pruned(
                 self._subject.model,
                 pruned,
                 self._groups,

@@ -20,12 +20,13 @@ from srr_onnx.analysis.find import find_groups
 from srr_onnx.calibration.prepare import calibrate
 from srr_onnx.data.dataset import Dataset
 from srr_onnx.data.read import open_data
+from srr_onnx.graph.cost import count_cost
 from srr_onnx.graph.load import load_model
 from srr_onnx.graph.model import Model
 from srr_onnx.planning.budget import Budget, parse_share
 from srr_onnx.planning.make import MAX_GROUP_RATIO, Decision, check_prunable, find_free, make_plan
 from srr_onnx.planning.plan import Plan
-from srr_onnx.rewriting.compensate import Compensated, Kind, compensate, recalibrate_norms
+from srr_onnx.rewriting.compensate import Compensated, Kind, compensate_pruned, recalibrate_norms
 from srr_onnx.rewriting.distrust import rewrite_proven
 from srr_onnx.rewriting.exact.gains import ExactGains
 from srr_onnx.rewriting.output import check_outputs, save_results
@@ -77,7 +78,7 @@ def prune(
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     data: Dataset | str | os.PathLike[str] | Iterable[Any] | None = None,
     samples: int = 512,
-    compensation: Kind = "auto",
+    compensate: Kind = "auto",
     keep_structure: bool = False,
     recalibrate: bool = False,
     verify: bool = True,
@@ -104,7 +105,7 @@ def prune(
         input_shapes: Shape per input, for files with dynamic axes.
         data: Samples, without labels if need be: a data set, or what `srr_onnx.open_data` takes.
         samples: How many to calibrate with; a quarter more is held out to compare with the original.
-        compensation: What is done to the weights that stay, after the proof: see `rewriting.compensate`.
+        compensate: What is done to the weights that stay, after the proof: see `rewriting.compensate`.
         keep_structure: Whether compensation may create no bias.
         recalibrate: Whether the statistics of BatchNormalizations are set anew from the samples in the end.
         verify: Whether to prove the result.
@@ -141,7 +142,7 @@ def prune(
             criterion,
             options,
             calibration,
-            with_targets=compensation in ("auto", "least-squares"),
+            with_targets=compensate in ("auto", "least-squares"),
             on_stage=tell,
         )
         if observation is not None:
@@ -168,14 +169,14 @@ def prune(
             tell("rewrite", 0, 1)
             proven, plan = rewrite(model, groups, decide())
         found = Compensated(proven, "none")
-        if compensation != "none":
+        if compensate != "none":
             tell("compensate", 0, 1)
-            found = compensate(
+            found = compensate_pruned(
                 model,
                 proven,
                 groups,
                 plan.kept_positions(),
-                compensation,
+                compensate,
                 observation=observation,
                 keep_structure=keep_structure,
                 seed=options.seed,
@@ -190,7 +191,10 @@ def prune(
         tell("compare", 0, 1)
         judgement = judge(model, found.model, calibration, options.seed)
     plan = dataclasses.replace(
-        plan, compensation=found.to_json(), agreement={} if judgement is None else judgement.to_json()
+        plan,
+        after=count_cost(found.model),
+        compensation=found.to_json(),
+        agreement={} if judgement is None else judgement.to_json(),
     )
     tell("save", 0, 1)
     save_results(found.model, plan, output, plan_path, force=force)

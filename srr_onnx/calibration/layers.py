@@ -206,7 +206,8 @@ def find_layers(model: Model) -> list[LinearLayer]:
         model: Loaded model.
 
     Returns:
-        In execution order. Products of two activations, transposed ones, and those with a batch of matrices are none.
+        In execution order. Products of two activations, of a transposed one, with a batch of matrices, and those whose
+        alpha is 0 are none.
     """
     return [layer for node in model.nodes if (layer := _make_layer(model, node)) is not None]
 
@@ -231,6 +232,8 @@ def _make_layer(model: Model, node: Node) -> LinearLayer | None:
             node, source, node.outputs[0], use, node.inputs[1], blocks, channels, outputs, taps, 1, 1, weight.shape
         )
     if weight.ndim != 2 or node.attributes.get("transA", 0) or len(shape) < 2:
+        return None
+    if node.op_type == "Gemm" and node.attributes.get("alpha", 1.0) == 0:  # no weight says what the matrix is
         return None
     channels, outputs = weight.shape[::-1] if node.attributes.get("transB", 0) else weight.shape
     last = len(shape) - 1

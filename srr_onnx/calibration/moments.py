@@ -15,7 +15,7 @@ import numpy as np
 
 Array = np.ndarray[Any, Any]
 
-
+# From more blocks on, one product of stacks is faster than a loop over blocks.
 _FEW_BLOCKS = 8
 
 
@@ -59,7 +59,13 @@ class Moments:
         self._products: Array = np.zeros(0)
 
     def add(self, rows: Array) -> Array:
-        """Add rows of shape `(R, blocks, columns)`; gives them less the first batch's mean, `(blocks, R, columns)`."""
+        """Add rows of shape `(R, blocks, columns)`.
+
+        Returns:
+            The rows less the first batch's mean, `(blocks, R, columns)`, in float32 at least.
+        """
+        if rows.dtype not in (np.float32, np.float64):
+            rows = rows.astype(np.float32)
         if self.count == 0:
             mean = rows.mean(axis=0, dtype=np.float64) if self._is_centered else np.zeros(rows.shape[1:])
             self._shift = mean.astype(rows.dtype)

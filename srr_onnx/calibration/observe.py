@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from srr_onnx.calibration.layers import LinearLayer, take_positions
+from srr_onnx.calibration.layers import LinearLayer
 from srr_onnx.calibration.moments import Moments, Variance
 from srr_onnx.calibration.stream import Store, Stream
 from srr_onnx.calibration.tails import Tail, find_settled, find_tail
@@ -79,7 +79,7 @@ class Observed:
 
 
 class Observation:
-    """What all layers did on the samples; the outputs are kept row by row, on disk beyond a limit.
+    """What all layers did on the samples; the outputs are kept row by row, on disk beyond a limit, until `close`.
 
     Attributes:
         samples: The samples.
@@ -95,8 +95,8 @@ class Observation:
         self.targets = Store()
 
     def close(self) -> None:
-        """Drop the outputs that were kept."""
-        self.targets.__exit__(None, None, None)
+        """Drop the outputs, those on disk too."""
+        self.targets.close()
 
     def has_target(self, output: str) -> bool:
         """Whether a layer's outputs were kept."""
@@ -151,14 +151,11 @@ def observe(
                 total = values[tail.total]
                 positions = samples.choose(chunk, layer.node.index, layer.count_positions(total.shape))
                 found.shapes[layer.output, chunk] = total.shape
-                rows = take_positions(total, positions, layer.output_axis)
+                rows = layer.take_outputs(total, positions)
                 _check_finite(rows, layer)
                 spread.add(rows)
                 if layer.output in with_targets:
-                    kept = (
-                        rows if target == tail.total else take_positions(values[target], positions, layer.output_axis)
-                    )
-                    found.targets.put(layer.output, chunk, kept)
+                    found.targets.put(layer.output, chunk, layer.take_outputs(values[target], positions))
                 if has_moments:
                     sources = layer.take_rows(values[layer.source], total.shape, positions)
                     moments.add(sources if columns is None else sources[:, :, columns])

@@ -25,10 +25,9 @@ _MOST_RESIDENT = 3 << 28
 
 
 class Store:
-    """Arrays by key, those beyond a limit on disk. Close it, or use it as a context manager."""
+    """Arrays by name and chunk, those beyond a limit on disk. Close it, or use it as a context manager."""
 
-    def __init__(self, most_resident: int = _MOST_RESIDENT) -> None:
-        self._most = most_resident
+    def __init__(self) -> None:
         self._resident: dict[tuple[str, int], Any] = {}
         self._bytes = 0
         self._spilled: dict[tuple[str, int], Path] = {}
@@ -41,14 +40,19 @@ class Store:
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Drop everything."""
+        self.close()
+
+    def close(self) -> None:
+        """Drop everything."""
         self._resident.clear()
+        self._spilled.clear()
         if self._folder is not None:
             self._folder.cleanup()
 
     def put(self, name: str, chunk: int, value: Any) -> None:
         """Keep a value; only arrays can go to disk."""
         size = value.nbytes if isinstance(value, np.ndarray) else 0
-        if self._bytes + size <= self._most or not isinstance(value, np.ndarray) or value.dtype.kind not in "biuf":
+        if self._bytes + size <= _MOST_RESIDENT or not isinstance(value, np.ndarray) or value.dtype.kind not in "biuf":
             self._resident[name, chunk] = value
             self._bytes += size
             return
@@ -104,6 +108,7 @@ class Stream:
         self._store = Store()
         self._at_hand = set(model.inputs)
         self._left = [node for node in model.nodes if not all(o in model.constants for o in node.outputs if o)]
+        self._left = self._find_missing(set().union(*stops))  # what leads to no stop never runs
 
     def __enter__(self) -> Stream:
         """Give itself."""
@@ -111,7 +116,7 @@ class Stream:
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Drop what is kept."""
-        self._store.__exit__(kind, error, trace)
+        self._store.close()
 
     def advance(self, contents: Mapping[str, Array] | None = None) -> Iterator[Mapping[str, Array]]:
         """Run all samples up to the next stop. The iterator has to be used up.
@@ -127,10 +132,12 @@ class Stream:
         """
         wanted = self._stops.pop()
         nodes = self._find_missing(wanted)
-        ran = {node.index for node in nodes}
+        # A sequence cannot be fed as a tensor is: what makes one stays, and runs again in every part that reads it.
+        tensors = self._model.dtypes
+        ran = {node.index for node in nodes if all(name in tensors for name in node.outputs if name)}
         self._left = [node for node in self._left if node.index not in ran]
         needed = set(read_values(self._left)).union(*self._stops)
-        made = [name for node in nodes for name in node.outputs if name]
+        made = [name for node in nodes for name in node.outputs if name in tensors]
         outputs = [name for name in made if name in needed or name in wanted]
         inputs = [name for name in read_values(nodes) if name in self._at_hand]
         session = None

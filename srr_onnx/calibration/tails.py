@@ -61,11 +61,12 @@ def find_tail(model: Model, layer: LinearLayer) -> Tail:
             if other == value:
                 break
             return Tail(scale, shift, value, node.outputs[0], other, first)
-        step = _read_step(model, node, value, layer)
-        if step is None:
-            break
-        scale, shift = scale * step[0], shift * step[0] + step[1]
-        value, first = node.outputs[0], first or node
+        if not _is_passed(node):
+            step = _read_step(model, node, value, layer)
+            if step is None:
+                break
+            scale, shift, first = scale * step[0], shift * step[0] + step[1], first or node
+        value = node.outputs[0]
     return Tail(scale, shift, value, value, None, first)
 
 
@@ -94,11 +95,14 @@ def _is_sum(model: Model, node: Node) -> bool:
     return is_variable and shapes[0] is not None and shapes[0] == shapes[1]
 
 
+def _is_passed(node: Node) -> bool:
+    """Whether a node changes nothing; a Dropout whose third input may say that it trains does."""
+    return node.op_type == "Identity" or (node.op_type == "Dropout" and not node.input(2))
+
+
 def _read_step(model: Model, node: Node, value: str, layer: LinearLayer) -> tuple[Array, Array] | None:
     """Scale and shift of a node, None where it does something else."""
-    if node.op_type in ("Identity", "Dropout"):
-        return np.ones(layer.outputs), np.zeros(layer.outputs)
-    if node.op_type == "BatchNormalization" and node.inputs[0] == value:
+    if node.op_type == "BatchNormalization" and node.inputs[0] == value and layer.output_axis == 1:
         return read_norm(model, node)
     if node.op_type in ("Add", "Mul") and len(node.inputs) == 2:
         operand = model.constants.get(node.inputs[1] if node.inputs[0] == value else node.inputs[0])
@@ -123,20 +127,23 @@ def read_norm(model: Model, node: Node) -> tuple[Array, Array] | None:
     Source:
         Ioffe and Szegedy, "Batch Normalization", ICML 2015, arXiv:1502.03167, algorithm 2.
     """
-    arrays = [model.constants.get(name) for name in node.inputs[1:5]]
-    if any(array is None for array in arrays) or node.attributes.get("training_mode", 0):
+    arrays = [np.asarray(model.constants[n], np.float64) for n in node.inputs[1:5] if n in model.constants]
+    if len(arrays) < 4 or node.attributes.get("training_mode", 0) or any(node.outputs[1:]):
         return None
-    gamma, beta, mean, variance = (np.asarray(array, np.float64) for array in arrays)
+    gamma, beta, mean, variance = arrays
+    if any(array.ndim != 1 for array in arrays):  # one number per pixel, as version 7 allowed
+        return None
     scale = gamma / np.sqrt(variance + node.attributes.get("epsilon", 1e-5))
     return scale, beta - scale * mean
 
 
 def _per_channel(operand: Array, layer: LinearLayer, rank: int) -> Array | None:
     """A constant operand as one number per channel (or one for all); None where it varies along another axis."""
+    if operand.ndim > rank:
+        return None
     if operand.size == 1:
         return operand.reshape(()).astype(np.float64)
     shape = (1,) * (rank - operand.ndim) + operand.shape
-    axis = layer.output_axis
-    if len(shape) != rank or operand.size != layer.outputs or shape[axis] != layer.outputs:
+    if operand.size != layer.outputs or shape[layer.output_axis] != layer.outputs:
         return None
     return operand.reshape(-1).astype(np.float64)

@@ -69,7 +69,6 @@ _WITH_LOSSLESS = frozenset(
 @data_options
 @click.option(
     "--compensate",
-    "compensation",
     type=click.Choice(KINDS),
     default="auto",
     show_default=True,
@@ -147,8 +146,8 @@ def prune(
                 on_stage=tell,
                 **values,
             )
-    facts = collect_facts("prune", result.original, result.plan, target, plan_target, result.gains)
-    facts["gates"] = gates = check_agreement(result.judgement, min_agreement)
+    gates = check_agreement(result.judgement, min_agreement)
+    facts = collect_facts("prune", result.original, result.plan, target, plan_target, result.gains, gates)
     if output_format == "json":
         show_json(facts)
     else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ def collect_facts(
     output: Path | None,
     plan_path: Path | None,
     gains: ExactGains | None = None,
+    gates: Sequence[Mapping[str, Any]] | None = None,
 ) -> Facts:
     """Put a result into its JSON form.
 
@@ -44,6 +45,7 @@ def collect_facts(
         output: File written, None after a dry run.
         plan_path: Plan written.
         gains: What went without changing any output, after `prune --lossless`.
+        gates: What the result had to reach.
 
     Returns:
         The facts; `docs/commands.md` describes them.
@@ -76,6 +78,7 @@ def collect_facts(
         "proof": dict(plan.proof) or None,
         "compensation": dict(plan.compensation) or None,
         "agreement": dict(plan.agreement) or None,
+        "gates": [] if gates is None else list(gates),
     }
 
 

@@ -49,9 +49,15 @@ def to_segment_proto(
     graph = proto.graph
     graph.name = "segment"
     external: dict[str, Array] = {}
+    made = {name for node in nodes for name in node.outputs}
     for name in read_values(nodes):
+        if name in inputs or name in made:
+            continue
         array = contents.get(name, model.constants.get(name))
-        if array is None or name in inputs:
+        if array is None:  # of a form that numpy has not: text, numbers of four bits, sparse
+            source = model.proto.graph
+            graph.initializer.extend(tensor for tensor in source.initializer if tensor.name == name)
+            graph.sparse_initializer.extend(part for part in source.sparse_initializer if part.values.name == name)
             continue
         tensor = TensorProto(name=name, data_type=helper.np_dtype_to_tensor_dtype(array.dtype), dims=array.shape)
         if is_large(tensor, array):
@@ -68,10 +74,10 @@ def to_segment_proto(
     graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
     if as_float32:
         retype_floats(graph, external)
-        external = {name: a.astype(np.float32) if "float" in a.dtype.name else a for name, a in external.items()}
     for tensor in graph.initializer:
         if tensor.name in external:
-            external[tensor.name] = array = np.require(external[tensor.name], requirements="C")
+            array = external[tensor.name].astype(helper.tensor_dtype_to_np_dtype(tensor.data_type), copy=False)
+            external[tensor.name] = array = np.require(array, requirements="C")
             point_outside(tensor, "srr_onnx_memory", 0, array.nbytes, array.shape)
     return proto, external
 

@@ -50,7 +50,7 @@ class Compensated:
         }
 
 
-def compensate(
+def compensate_pruned(
     model: Model,
     pruned: Model,
     groups: Groups,

@@ -112,7 +112,8 @@ class Regression:
         return self._finish(change, explained, squares, mean, center)
 
     def _finish(self, change: Array, explained: Array, before: Array, mean: Array, center: Array) -> Solution:
-        if not self._has_offset:
-            return Solution(change, np.zeros_like(mean), before, np.maximum(before - explained, 0))
-        offset = mean - np.einsum("bc,bco->bo", center, change)
-        return Solution(change, offset, before, np.maximum(before - mean**2 - explained, 0))
+        offset = np.zeros_like(mean)
+        if self._has_offset:
+            offset = mean - np.einsum("bc,bco->bo", center, change)
+            explained = explained + mean**2
+        return Solution(change, offset, before, np.clip(before - explained, 0, before))

@@ -31,12 +31,12 @@ def find_readers(layers: Sequence[LinearLayer], groups: Groups) -> list[LinearLa
         groups: Result of `find_groups(model)`.
 
     Returns:
-        Those of whose input channels at least one can go.
+        Those of whose input channels at least one can go without the outputs that are made of it.
     """
     found = []
     for layer in layers:
         units = groups.values.get((layer.source, layer.source_axis))
-        if units is not None and (units >= 0).any() and layer.columns > 1:
+        if units is not None and (units >= 0).any() and not _find_whole(layer, groups).all():
             found.append(layer)
     return found
 
@@ -112,8 +112,7 @@ def _pose_problems(model: Model, groups: Groups, observed: Observed, moments: Mo
     layer, variance = observed.layer, float(observed.variance.sum())
     if not variance > 0:
         return
-    units = _column_units(layer, groups)
-    made = groups.values.get((layer.output, layer.output_axis), np.full(layer.outputs, -1)).reshape(layer.blocks, -1)
+    units, is_whole = _column_units(layer, groups), _find_whole(layer, groups)
     matrix = layer.to_matrix(model.constants[layer.weight])
     matrix = matrix * (observed.tail.scale / np.sqrt(variance)).reshape(layer.blocks, 1, -1)
     if observed.columns is not None:  # the others are taken to be as important
@@ -121,7 +120,7 @@ def _pose_problems(model: Model, groups: Groups, observed: Observed, moments: Mo
         units = units[:, observed.columns]
     for block, covariance in enumerate(moments.covariance()):
         owners = [group for group in groups if _is_in(units[block], group).any()]
-        if not owners or _is_whole(units[block], made[block]):
+        if not owners or is_whole[block]:
             continue
         diagonal = np.einsum("ii->i", covariance)
         diagonal += RIDGE * diagonal.mean() + 1e-12
@@ -138,9 +137,12 @@ def _is_in(units: Array, group: PruningGroup) -> Array:
     return np.asarray((units >= group.units.start) & (units < group.units.stop))
 
 
-def _is_whole(units: Array, made: Array) -> bool:
-    """Whether a block goes as a whole, its outputs with its inputs: then nothing is left to be wrong."""
-    return units[0] >= 0 and len(np.unique(units)) == 1 and set(made.tolist()) == {int(units[0])}
+def _find_whole(layer: LinearLayer, groups: Groups) -> Array:
+    """Which blocks go as a whole, their outputs with their inputs: then nothing is left to be wrong."""
+    read = groups.values[layer.source, layer.source_axis].reshape(layer.blocks, -1)
+    made = groups.values.get((layer.output, layer.output_axis), np.full(layer.outputs, -1)).reshape(layer.blocks, -1)
+    first = read[:, :1]
+    return np.asarray((first[:, 0] >= 0) & (read == first).all(axis=1) & (made == first).all(axis=1))
 
 
 def _sort_by_unit(units: Array, group: PruningGroup) -> Array | None:

@@ -136,7 +136,7 @@ def test_an_unknown_node_names_those_that_are_close(run, model_path):
 
 def test_an_unknown_criterion_names_those_that_are_close(run, model_path):
     fails(run("prune", model_path, *PRUNE, "--criterion", "fpmg"), 2, "did you mean 'fpgm'")
-    fails(run("score", model_path, "--criterion", "x"), 2, "choose from bn_scale, fpgm, l1, l2, random, srr")
+    fails(run("score", model_path, "--criterion", "x"), 2, "choose from bn_scale, fpgm, l1, l2, random, reconstruction")
 
 
 @pytest.mark.parametrize(

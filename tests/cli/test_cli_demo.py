@@ -19,8 +19,11 @@ def test_the_demo_prunes_proves_and_measures(run, tmp_path):
     assert 0.44 <= 1 - after / before <= 0.445
     assert count_cost(load_model(folder / "pruned.onnx")).macs == after
     assert plan["proof"]["relative_error"] < 1e-4
-    accuracy = re.search(r"accuracy on 1,062 images +(\S+) % +(\S+) % +(\S+) points", result.stdout)
-    assert float(accuracy[1]) == 70.9
-    assert len(re.findall(r"latency.* ms +\S+ ms", result.stdout)) == 2
-    assert "neither fine-tuned nor compensated" in result.stdout
+    accuracy = re.search(r"accuracy on 1,062 images +(\S+) % +(\S+) % +(\S+) % +(\S+) points", result.stdout)
+    before, pruned, compensated = (float(accuracy[place]) for place in (1, 2, 3))
+    assert before == 70.9
+    # Right after pruning the net is little better than chance; least squares bring it back without labels or training.
+    assert pruned < 40 and compensated > 68
+    assert len(re.findall(r"latency.* ms +\S+ ms +\S+ ms", result.stdout)) == 2
+    assert "Nothing was trained" in result.stdout
     assert run("demo", "--out", folder).exit_code == 0  # its own files may be replaced

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 
 import numpy as np
 import pytest
 
+from srr_onnx.analysis.groups import Role
 from srr_onnx.errors import DataError
 from srr_onnx.scoring.criteria import criteria
 from srr_onnx.scoring.criterion import Criterion, ScoreOptions, criterion
+from srr_onnx.scoring.elimination import Elimination
 from srr_onnx.scoring.options import SrrOptions
 
-BUILT_IN = [name for name in criteria if criteria.get(name).function.__module__.startswith("srr_onnx.")]
+# Those that read parameters alone; what needs samples has tests of its own.
+BUILT_IN = [
+    name
+    for name in criteria
+    if criteria.get(name).function.__module__.startswith("srr_onnx.") and not criteria.get(name).uses_samples
+]
 OPTIONS = {
     "auto": ScoreOptions(),
     "paper": ScoreOptions(srr=SrrOptions.paper()),
@@ -22,6 +30,15 @@ OPTIONS = {
 
 def normal(units, length, seed=0):
     return np.random.default_rng(seed).standard_normal((units, length)).astype(np.float32)
+
+
+def score(name, slices, options):
+    """Scores of one group; what samples would say is made up from the filters."""
+    rows = np.concatenate([*slices.with_role(Role.FILTER), *slices.with_role(Role.SCALE)], axis=1)
+    energy = (rows.astype(np.float64) ** 2).sum(axis=1)
+    order = np.argsort(energy, kind="stable")
+    elimination = Elimination(order, np.cumsum(energy[order])) if criteria.get(name).uses_samples else None
+    return criteria.get(name)(slices, dataclasses.replace(options, elimination=elimination))
 
 
 @pytest.fixture(params=["one-conv", "three-convs", "with-scale", "single", "pair", "zeros", "equal", "some-zero"])
@@ -44,25 +61,23 @@ def slices(request, make_slices):
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 class TestContract:
     def test_shape_and_finiteness(self, name, options, slices):
-        scores = criteria.get(name)(slices, options)
+        scores = score(name, slices, options)
         assert scores.shape == (slices.units,)
         assert scores.dtype == np.float64
         assert np.isfinite(scores).all()
 
     def test_determinism(self, name, options, slices):
-        entry = criteria.get(name)
-        assert np.array_equal(entry(slices, options), entry(slices, options))
+        assert np.array_equal(score(name, slices, options), score(name, slices, options))
 
     @pytest.mark.parametrize("seed", range(3))
     def test_permuting_units_permutes_scores(self, name, options, make_slices, seed):
-        entry = criteria.get(name)
         slices = make_slices(normal(40, 72), normal(40, 30, 1), scales=[normal(40, 1, 2)])
         order = np.random.default_rng(seed).permutation(slices.units)
-        is_permuted = np.allclose(entry(slices.permuted(order), options), entry(slices, options)[order], rtol=1e-5)
-        assert is_permuted == entry.is_equivariant
+        permuted, plain = score(name, slices.permuted(order), options), score(name, slices, options)
+        assert np.allclose(permuted, plain[order], rtol=1e-5) == criteria.get(name).is_equivariant
 
     def test_broken_filters_are_named(self, name, options, make_slices):
-        if name == "random":
+        if name == "random" or criteria.get(name).uses_samples:
             pytest.skip("does not read the filters")
         rows = normal(6, 9)
         rows[0, 0] = np.nan
@@ -78,7 +93,7 @@ def test_docstrings_name_their_source(name):
 
 
 def test_built_in_names():
-    assert sorted(BUILT_IN) == ["bn_scale", "fpgm", "l1", "l2", "random", "srr"]
+    assert sorted(BUILT_IN) == ["bn_scale", "fpgm", "l1", "l2", "random", "reconstruction", "srr", "srr+reconstruction"]
 
 
 def test_l1_and_l2_sum_over_all_filters(make_slices):
