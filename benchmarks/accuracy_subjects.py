@@ -35,7 +35,7 @@ _WORDS = (
     "north river garden market bridge window orange silver coffee winter summer island castle forest letter number "
     "doctor engine flower kitchen library mountain ocean paper quarter station ticket village weather yellow zebra "
     "address balance camera dinner eleven family guitar hotel invoice journal key lemon museum note office pencil"
-).split()
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -49,7 +49,7 @@ class Subject:
         model: Loaded model.
         images: Preprocessed images to calibrate on, by domain; "own" is the network's own.
         test: Preprocessed images to measure on.
-        judge: Takes the first output on `test`, gives the share of images that is right, None where nothing says what is.
+        judge: Takes the first output on `test`, gives the share of images that is right; None where nobody knows.
         samples: How many images to calibrate with.
     """
 
@@ -171,9 +171,9 @@ def _load_text_net(net: str, path: Path) -> Subject:
 
 def _make_texts(count: int) -> Iterator[str]:
     """Two words and a number, none twice."""
-    rng, seen = np.random.default_rng(0), set[str]()
+    rng, seen, vocabulary = np.random.default_rng(0), set[str](), _WORDS.split()
     while len(seen) < count:
-        words = rng.choice(_WORDS, 2)
+        words = rng.choice(vocabulary, 2)
         text = f"{words[0].title()} {words[1]} {rng.integers(10, 1000)}"
         if text not in seen:
             seen.add(text)

@@ -17,6 +17,7 @@ import accuracy_grid as grid
 import accuracy_report
 import click
 import numpy as np
+from accuracy_rows import Row, parse_rows
 from accuracy_subjects import Subject, load_subject
 from machine import ROOT
 
@@ -37,7 +38,6 @@ from srr_onnx.scoring.score import Scores, score_groups
 from srr_onnx.targets.onnxruntime import Session
 
 Array = np.ndarray[Any, Any]
-Row = dict[str, Any]
 
 DATA = ROOT / "docs" / "data" / "accuracy.csv"
 KEY = ("net", "split", "seed", "domain", "samples", "criterion", "reduction", "way")
@@ -174,14 +174,6 @@ def _divergence(wanted: Array, given: Array) -> float:
     return float((np.exp(logs[0]) * (logs[0] - logs[1])).sum(-1).mean())
 
 
-def read_rows(path: Path) -> list[Row]:
-    """Read the rows measured so far, all fields as text."""
-    if not path.exists():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
 def make_key(row: Row) -> tuple[str, ...]:
     """What tells a row from all others."""
     return tuple(str(row[field]) for field in KEY)
@@ -189,7 +181,10 @@ def make_key(row: Row) -> tuple[str, ...]:
 
 def measure_all(zoo: Path, trained: Path, data: Path, rows_path: Path, only: str) -> None:
     """Measure what is not measured yet, and add it to the rows."""
-    known = {make_key(row) for row in read_rows(rows_path)}
+    known = set[tuple[str, ...]]()
+    if rows_path.exists():
+        with rows_path.open(newline="", encoding="utf-8") as file:
+            known = {make_key(row) for row in csv.DictReader(file)}
     rows_path.parent.mkdir(parents=True, exist_ok=True)
     is_new = not rows_path.exists()
     told = set[str]()
@@ -238,7 +233,7 @@ def main(zoo: Path, trained: Path, data: Path, rows: Path, only: str, report: bo
     """Measure accuracy after pruning without training, or report it."""
     if not report:
         measure_all(zoo, trained, data, rows, only)
-    for line in accuracy_report.write_report(read_rows(rows), write=report):
+    for line in accuracy_report.write_report(parse_rows(rows), write=report):
         click.echo(line)
 
 
