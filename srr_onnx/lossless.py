@@ -12,7 +12,7 @@ from pathlib import Path
 import srr_onnx
 from srr_onnx.analysis.find import find_groups
 from srr_onnx.analysis.groups import Groups
-from srr_onnx.graph.cost import count_cost
+from srr_onnx.graph.cost import count_cost, find_uncounted
 from srr_onnx.graph.load import load_model
 from srr_onnx.graph.model import Model
 from srr_onnx.pipeline import Pruned
@@ -21,6 +21,8 @@ from srr_onnx.planning.plan import LOSSLESS, Kept, Plan, describe_values, plan_g
 from srr_onnx.rewriting.apply import kept_positions
 from srr_onnx.rewriting.lossless import LosslessProof, remove_exact, verify_lossless
 from srr_onnx.rewriting.output import check_outputs, save_results
+from srr_onnx.rewriting.verify import make_feeds
+from srr_onnx.targets.measuring import measure_shapes
 
 
 def prune_lossless(
@@ -55,6 +57,7 @@ def prune_lossless(
     check_outputs(source, output, plan_path, force=force)
     tell("load", 0, 1)
     model = source if isinstance(source, Model) else load_model(source, input_shapes)
+    model = measure_shapes(model, make_feeds)
     tell("analyze", 0, 1)
     groups = find_groups(model)
     tell("rewrite", 0, 1)
@@ -87,4 +90,6 @@ def _make_plan(model: Model, result: Model, groups: Groups, is_kept: Kept, proof
         frozen=tuple(describe_frozen(groups, find_free(groups))),
         proof=proof.to_json(),
         version=srr_onnx.__version__,
+        is_inlined=model.is_inlined,
+        uncounted=tuple(node.label for node in find_uncounted(model)),
     )

@@ -31,8 +31,10 @@ from srr_onnx.rewriting.distrust import rewrite_proven
 from srr_onnx.rewriting.exact.gains import ExactGains
 from srr_onnx.rewriting.output import check_outputs, save_results
 from srr_onnx.rewriting.replay import rewrite
+from srr_onnx.rewriting.verify import make_feeds
 from srr_onnx.scoring.criterion import ScoreOptions
 from srr_onnx.scoring.sampled import score_with_samples
+from srr_onnx.targets.measuring import measure_shapes
 from srr_onnx.validation.judge import Judgement, judge
 
 
@@ -127,6 +129,7 @@ def prune(
 
     tell("load", 0, 1)
     model = source if isinstance(source, Model) else load_model(source, input_shapes)
+    model = measure_shapes(model, make_feeds)
     tell("analyze", 0, 1)
     groups = find_groups(model)
     check_prunable(model, groups, find_free(groups, freeze=freeze, only=only, allow_inexact=allow_inexact))

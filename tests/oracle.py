@@ -19,8 +19,8 @@ Array = np.ndarray[Any, Any]
 Kept = Mapping[tuple[str, int], Array]
 
 SUMMING = {
-    "Conv", "ConvTranspose", "DeformConv", "Gemm", "MatMul", "Attention", "LSTM", "GRU", "RNN", "Einsum",
-    "ReduceSum", "ReduceL2", "ReduceSumSquare",
+    "Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN", "Einsum", "ReduceSum", "ReduceL2",
+    "ReduceSumSquare",
 }  # fmt: skip
 TOLERANCE = 1e-4
 

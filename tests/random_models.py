@@ -715,6 +715,40 @@ def expand(net: Net, rng: Rng) -> None:
 
 
 @block()
+def normalized(net: Net, rng: Rng) -> None:
+    """Divided by the length over channels, as exporters write it: stretched back to the shape, measured or written."""
+    g, x = net.g, net.fresh_map(rng)
+    length = g("Add", g("ReduceL2", x, axes=[1], keepdims=1), g.constant(np.float32(0.5)))
+    is_measured = rng.random() < 0.5 and not net.has_unknown_shapes()
+    target = g("Shape", x) if is_measured else g.ints(net.channels(x), 1, 1)
+    net.push(g("Div", x, g("Expand", length, target, shape=net.shape(x))))
+
+
+@block()
+def stretched_gate(net: Net, rng: Rng) -> None:
+    """One channel for all, repeated as often as there are channels, or repeated and read as it is."""
+    g, x = net.g, net.fresh_map(rng)
+    gate = g("Sigmoid", net.conv(rng, x, 1))
+    wide = g("Tile", gate, g.ints(1, net.channels(x), 1, 1))
+    net.push(wide if rng.random() < 0.2 else g("Mul", wide, x))
+
+
+@block()
+def each_channel_alone(net: Net, rng: Rng) -> None:
+    """Channels folded into the batch, all of them through the same filters."""
+    g, x = net.g, net.fresh_map(rng)
+    if net.is_dynamic:
+        return
+    batch, count, sides = net.shape(x)[0], net.channels(x), net.sides(x)
+    each = g("Reshape", x, shape=[batch * count, 1, *sides])
+    if rng.random() < 0.5:
+        each = g("MaxPool", each, kernel_shape=[3, 3], pads=[1, 1, 1, 1])
+    many = int(rng.choice([1, 2]))
+    each = g.conv(each, many, 3)
+    net.push(g("Reshape", each, shape=[batch, count * many, *sides]))
+
+
+@block()
 def squeeze_and_back(net: Net, rng: Rng) -> None:
     g = net.g
     pooled = g("GlobalAveragePool", net.fresh_map(rng))

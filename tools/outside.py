@@ -24,7 +24,7 @@ Kept = Mapping[tuple[str, int], Array]
 COUNTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 # Operators that sum over channels: a channel that is masked in front of them is as good as gone.
 SUMMING = (
-    *COUNTED, "DeformConv", "Attention", "LSTM", "GRU", "RNN", "Einsum", "ReduceSum", "ReduceL2", "ReduceSumSquare",
+    *COUNTED, "LSTM", "GRU", "RNN", "Einsum", "ReduceSum", "ReduceL2", "ReduceSumSquare",
 )  # fmt: skip
 _MASK = "mask of "
 

@@ -38,13 +38,22 @@ def find_groups(model: Model) -> Groups:
 def _analyze(model: Model, rearrangements: dict[int, Rearrangement], places: Places) -> tuple[Groups, list[Split]]:
     """Run all rules; give the groups, and the choices of axes that led to frozen or inexact channels."""
     labels, state = ChannelLabels(), State(places)
-    inner = {index for found in rearrangements.values() for index in found.inner}
+    starts: dict[int, list[int]] = {}
+    for last, found in rearrangements.items():
+        starts.setdefault(found.inner[0], []).append(last)
+    followed: dict[int, Rearrangement] = {}
+    inner: set[int] = set()
     for node in model.nodes:
+        for last in starts.get(node.index, ()) if node.index not in inner else ():
+            if _permutes_channels(state, rearrangements[last]):
+                followed[last] = rearrangements[last]
+                inner.update(rearrangements[last].inner)
         if node.index in inner:
+            followed.pop(node.index, None)  # a longer chain goes on behind it
             continue
         op = Op(node, model, labels, state)
-        if node.index in rearrangements:
-            _follow_rearrangement(op, rearrangements[node.index])
+        if node.index in followed:
+            _follow_rearrangement(op, followed[node.index])
         elif any(name in model.shape_values for name in node.outputs):
             follow_extents(op, state)
         elif not all(name in model.constants for name in node.outputs if name):
@@ -59,7 +68,7 @@ def _analyze(model: Model, rearrangements: dict[int, Rearrangement], places: Pla
         if name in state.extents:
             for source in state.extents[name].sources:
                 labels.freeze(source.labels, Freeze(FreezeReason.SHAPE_IN_USE, name))
-    return _collect(model, labels, state, rearrangements), find_doubtful(state.splits, labels)
+    return _collect(model, labels, state, followed), find_doubtful(state.splits, labels)
 
 
 def _follow(op: Op) -> None:
@@ -127,11 +136,19 @@ def _pin_measured(op: Op, state: State) -> None:
             op.freeze(source.labels, FreezeReason.SHAPE_IN_USE)
 
 
+def _permutes_channels(state: State, found: Rearrangement) -> bool:
+    """Whether the axis that a chain permutes has channels; what permutes rows, say, is followed node by node.
+
+    The sizes of an axis with channels are written in the file, so one list of indices serves at all input sizes.
+    """
+    return state.values.get(found.source, [None] * len(found.shape))[found.axis] is not None
+
+
 def _follow_rearrangement(op: Op, found: Rearrangement) -> None:
-    axes = list(op.state.values.get(found.source, [None] * len(found.shape)))
+    axes = list(op.state.values[found.source])
     labels = axes[found.axis]
-    op.freeze([part for axis, part in enumerate(axes) if axis != found.axis], FreezeReason.LAYOUT, "rearranged value")
-    axes[found.axis] = None if labels is None else labels[found.indices]
+    assert labels is not None
+    axes[found.axis] = labels[found.indices]
     op.out(axes)
 
 

@@ -206,6 +206,16 @@ class Op:
         self.labels.unify(first, second)
         return first
 
+    def samples(self, labels: Labels | None) -> Labels | None:
+        """Channels that are folded into the batch, for a node that treats every sample alike.
+
+        They pass, unless sizes are open: a batch that is larger at run time would repeat them.
+        """
+        if not self.model.is_dynamic:
+            return labels
+        self.freeze(labels, FreezeReason.FIXED_AXIS, "batch axis of open size")
+        return None
+
     def inexact(self, labels: Labels | None) -> None:
         """Say that channels may go, but that the node then computes something else than with masked channels."""
         if labels is not None:

@@ -52,7 +52,8 @@ def draw_activations(model: Model, seed: int = 0) -> Iterator[tuple[LinearLayer,
         if layer is not None:
             if layer.source in known:
                 yield layer, known[layer.source]
-            spreads[layer.output] = _correlate(model, layer, known.get(layer.source))
+            if any(reader.op_type == "BatchNormalization" for reader in model.consumers.get(layer.output, ())):
+                spreads[layer.output] = _correlate(model, layer, known.get(layer.source))
         elif node.op_type == "BatchNormalization" and node.inputs[0] in by_output:
             drawn = _draw(model, node, spreads.get(node.inputs[0]), seed)
             if drawn is not None:
@@ -80,31 +81,20 @@ def _correlate(model: Model, layer: LinearLayer, inputs: Array | None) -> Array:
     """Correlation of a layer's outputs, if neighbors and inputs go together as assumed; shape `(O, O)`."""
     matrix = layer.to_matrix(model.constants[layer.weight]).astype(np.float64)
     blocks, _, per_block = matrix.shape
-    parts = matrix.reshape(blocks, layer.channels // blocks, layer.taps, per_block)
+    height = layer.channels // blocks
+    parts = matrix.reshape(blocks, height, layer.taps, per_block)
     smoothed = np.einsum("kl,bclo->bcko", _tap_correlation(layer), parts)
-    if inputs is None or layer.channels != inputs.shape[1]:
-        products = np.einsum("bcko,bckp->bop", parts, smoothed)
-        covariance = np.zeros((layer.outputs, layer.outputs))
-        for block, product in enumerate(products):
-            span = slice(block * per_block, (block + 1) * per_block)
-            covariance[span, span] = product
-    else:
+    spread = np.eye(layer.channels)
+    if inputs is not None and layer.channels == inputs.shape[1]:
         spread = np.cov(inputs, rowvar=False).reshape(layer.channels, layer.channels)
-        left, right = _spread_out(parts), _spread_out(smoothed)
-        covariance = np.zeros((layer.outputs, layer.outputs))
-        for tap in range(layer.taps):
-            covariance += left[tap].T @ spread @ right[tap]
+    by_block = spread.reshape(layer.channels, blocks, height).transpose(1, 0, 2)
+    covariance = np.zeros((layer.outputs, layer.outputs))
+    for tap in range(layer.taps):
+        right = (by_block @ smoothed[:, :, tap]).transpose(1, 0, 2)  # (all channels, blocks, outputs / blocks)
+        left = parts[:, :, tap].transpose(0, 2, 1)  # (blocks, outputs / blocks, channels / blocks)
+        covariance += (left @ right.reshape(blocks, height, layer.outputs)).reshape(covariance.shape)
     scale = np.sqrt(np.maximum(np.diag(covariance), 1e-30))
     return np.asarray(covariance / scale[:, None] / scale[None, :])
-
-
-def _spread_out(parts: Array) -> Array:
-    """Blocks `(blocks, channels, taps, outputs)` as whole matrices, `(taps, all channels, all outputs)`."""
-    blocks, channels, taps, outputs = parts.shape
-    whole = np.zeros((taps, blocks, channels, blocks, outputs))
-    for block in range(blocks):
-        whole[:, block, :, block, :] = parts[block].transpose(1, 0, 2)
-    return whole.reshape(taps, blocks * channels, blocks * outputs)
 
 
 def _tap_correlation(layer: LinearLayer) -> Array:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,22 @@ class LinearLayer:
     def bias(self) -> str:
         """Name of the bias, "" where there is none."""
         return "" if self.node.op_type == "MatMul" else self.node.input(2)
+
+    def read_bias(self, constants: Mapping[str, Array]) -> Array | None:
+        """What is added to every row of outputs.
+
+        Args:
+            constants: The model's.
+
+        Returns:
+            Shape `(O,)` or `()`, 0 where there is no bias; None where it is not constant, or not the same for all rows.
+        """
+        if not self.bias:
+            return np.zeros((), np.float32)
+        bias = constants.get(self.bias)
+        if bias is None or (bias.size != 1 and (bias.size != self.outputs or bias.shape[-1] != self.outputs)):
+            return None
+        return np.asarray(bias.reshape(() if bias.size == 1 else -1) * self.bias_scale)
 
     @property
     def _scale(self) -> float:

@@ -17,6 +17,8 @@ Array = np.ndarray[Any, Any]
 
 # From more blocks on, one product of stacks is faster than a loop over blocks.
 _FEW_BLOCKS = 8
+# Rows that are multiplied at a time: fewer leave the processor waiting for memory.
+_ENOUGH_ROWS = 1024
 
 
 class Variance:
@@ -59,7 +61,7 @@ class Moments:
         self._products: Array = np.zeros(0)
 
     def add(self, rows: Array) -> Array:
-        """Add rows of shape `(R, blocks, columns)`.
+        """Add rows of shape `(R, blocks, columns)`, many at a time: every call goes through the whole matrix.
 
         Returns:
             The rows less the first batch's mean, `(blocks, R, columns)`, in float32 at least.
@@ -98,3 +100,24 @@ class Moments:
     def forget(self) -> None:
         """Let the memory go."""
         self._products = np.zeros(0)
+
+
+class RowBuffer:
+    """Gathers rows of several arrays until there are enough to work on."""
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[Array, ...]] = []
+        self._count = 0
+
+    def push(self, *arrays: Array) -> tuple[Array, ...] | None:
+        """Add arrays with the same number of rows; gives all that wait, joined, once there are enough."""
+        self._waiting.append(arrays)
+        self._count += len(arrays[0])
+        return self.drain() if self._count >= _ENOUGH_ROWS else None
+
+    def drain(self) -> tuple[Array, ...] | None:
+        """Give all that wait, joined; None where nothing does."""
+        waiting, self._waiting, self._count = self._waiting, [], 0
+        if not waiting:
+            return None
+        return waiting[0] if len(waiting) == 1 else tuple(np.concatenate(parts) for parts in zip(*waiting, strict=True))

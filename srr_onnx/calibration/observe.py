@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from srr_onnx.calibration.layers import LinearLayer
-from srr_onnx.calibration.moments import Moments, Variance
+from srr_onnx.calibration.moments import Moments, RowBuffer, Variance
 from srr_onnx.calibration.stream import Store, Stream
 from srr_onnx.calibration.tails import Tail, find_settled, find_tail
 from srr_onnx.errors import DataError
@@ -115,6 +115,7 @@ def observe(
     with_moments: Mapping[str, Array | None],
     with_targets: Collection[str],
     on_layer: Callable[[int, int], None] = lambda done, steps: None,
+    on_observed: Callable[[Observed], None] = lambda observed: None,
 ) -> Observation:
     """Run the samples through a model and keep what is asked for.
 
@@ -126,6 +127,7 @@ def observe(
             all.
         with_targets: Outputs of the layers whose outputs are wanted, row by row.
         on_layer: Told the layers done and all layers.
+        on_observed: Given every layer as soon as it is done; may use its moments up.
 
     Returns:
         The observation.
@@ -146,7 +148,7 @@ def observe(
     with Stream(model, samples.chunks, stops, as_float32=samples.as_float32) as stream:
         for number, (layer, tail, target) in enumerate(plans):
             columns, has_moments = with_moments.get(layer.output), layer.output in with_moments
-            moments, spread = Moments(), Variance()
+            moments, spread, buffer = Moments(), Variance(), RowBuffer()
             for chunk, values in enumerate(stream.advance()):
                 total = values[tail.total]
                 positions = samples.choose(chunk, layer.node.index, layer.count_positions(total.shape))
@@ -158,10 +160,15 @@ def observe(
                     found.targets.put(layer.output, chunk, layer.take_outputs(values[target], positions))
                 if has_moments:
                     sources = layer.take_rows(values[layer.source], total.shape, positions)
-                    moments.add(sources if columns is None else sources[:, :, columns])
-            found.layers[layer.output] = Observed(
-                layer, tail, moments if has_moments else None, columns, spread.get(), target
-            )
+                    ready = buffer.push(sources if columns is None else sources[:, :, columns])
+                    if ready is not None:
+                        moments.add(*ready)
+            rest = buffer.drain()
+            if rest is not None:
+                moments.add(*rest)
+            observed = Observed(layer, tail, moments if has_moments else None, columns, spread.get(), target)
+            found.layers[layer.output] = observed
+            on_observed(observed)
             on_layer(number + 1, len(plans))
     return found
 

@@ -9,12 +9,14 @@ import click
 
 from srr_onnx.cli import options
 from srr_onnx.cli.progress import show_progress
-from srr_onnx.cli.report import collect_facts, show_facts
+from srr_onnx.cli.report import collect_facts, note_cost, show_facts
 from srr_onnx.cli.tables import note, show_json
 from srr_onnx.graph.load import load_model
 from srr_onnx.planning.plan import load_plan
 from srr_onnx.rewriting.output import check_outputs, save_results
 from srr_onnx.rewriting.replay import apply_plan, prove
+from srr_onnx.rewriting.verify import make_feeds
+from srr_onnx.targets.measuring import measure_shapes
 
 
 @click.command()
@@ -51,11 +53,11 @@ def apply(
     such as a retrained checkpoint. The result is proven as in `prune`.
     """
     target = output or options.default_output(model)
-    check_outputs(model, target, None, force=force)
+    check_outputs(model, target, None, force=force, plan_read=plan_path)
     plan = load_plan(plan_path)
     done = str(plan.compensation.get("kind", ""))
     with show_progress() as tell:
-        loaded = load_model(model, inputs or dict(plan.inputs))
+        loaded = measure_shapes(load_model(model, inputs or dict(plan.inputs)), make_feeds)
         tell("rewrite", 0, 1)
         pruned, plan = apply_plan(loaded, plan, force=force)
         if not no_verify:
@@ -68,6 +70,7 @@ def apply(
         show_json(facts)
     else:
         show_facts(facts)
+    note_cost(facts)
     if done not in ("", "none"):
         note(f"note: the plan says which channels go; the weights that stay are not compensated ({done}) as by `prune`")
     if no_verify:

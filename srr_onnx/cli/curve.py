@@ -18,8 +18,10 @@ from srr_onnx.cli.wording import percent
 from srr_onnx.graph.load import load_model
 from srr_onnx.planning.curve import Curve, make_curve
 from srr_onnx.planning.make import check_prunable, find_free
+from srr_onnx.rewriting.verify import make_feeds
 from srr_onnx.scoring.criterion import ScoreOptions
 from srr_onnx.scoring.sampled import score_with_samples
+from srr_onnx.targets.measuring import measure_shapes
 
 _BAR = 30
 
@@ -66,7 +68,7 @@ def curve(
     if data_values["data"] is None:
         raise click.UsageError("the damage is measured on samples: give --data")
     with show_progress() as tell:
-        loaded = load_model(model, inputs)
+        loaded = measure_shapes(load_model(model, inputs), make_feeds)
         tell("analyze", 0, 1)
         groups = find_groups(loaded)
         check_prunable(loaded, groups, find_free(groups, **values))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from srr_onnx.analysis.groups import Groups
 from srr_onnx.analysis.labels import FreezeReason
 from srr_onnx.cli import options
 from srr_onnx.cli.progress import show_progress
-from srr_onnx.cli.report import note_guess
+from srr_onnx.cli.report import note_guess, note_uncounted
 from srr_onnx.cli.tables import show_json, show_line, show_table
 from srr_onnx.cli.wording import percent, quantity, shape
 from srr_onnx.graph.cost import CONVENTION, count_cost, count_layers
@@ -22,6 +23,8 @@ from srr_onnx.graph.model import Model
 from srr_onnx.planning.allocation import reach
 from srr_onnx.planning.costs import CostModel
 from srr_onnx.planning.make import MAX_GROUP_RATIO, find_free
+from srr_onnx.rewriting.verify import make_feeds
+from srr_onnx.targets.measuring import measure_shapes
 
 Facts = dict[str, Any]
 
@@ -36,7 +39,7 @@ _TOP = 10
 def inspect(model: Path, inputs: Mapping[str, Sequence[int]], show_all: bool, output_format: str) -> None:
     """Show what a model costs, what can be pruned, and what not and why."""
     with show_progress() as tell:
-        loaded = load_model(model, inputs)
+        loaded = measure_shapes(load_model(model, inputs), make_feeds)
         tell("analyze", 0, 1)
         facts = collect_facts(loaded, find_groups(loaded))
     if output_format == "json":
@@ -44,6 +47,7 @@ def inspect(model: Path, inputs: Mapping[str, Sequence[int]], show_all: bool, ou
     else:
         _show(str(model), facts, _TOP if not show_all else None)
     note_guess(loaded)
+    note_uncounted([layer["node"] for layer in facts["layers"] if layer["macs"] is None])
 
 
 def collect_facts(model: Model, groups: Groups) -> Facts:
@@ -122,13 +126,14 @@ def _show(path: str, facts: Facts, top: int | None) -> None:
 
 def _show_layers(facts: Facts, top: int | None) -> None:
     layers, cost = facts["layers"], facts["cost"]
-    largest = sorted(layers, key=lambda layer: -layer["macs"])[:top]
+    # Those that cannot be counted come first: they may be the largest.
+    largest = sorted(layers, key=lambda layer: -math.inf if layer["macs"] is None else -layer["macs"])[:top]
     rows = [
         (
             layer["node"],
             layer["op_type"],
-            quantity(layer["macs"]),
-            percent(layer["macs"] / cost["macs"]) if cost["macs"] else "-",
+            "?" if layer["macs"] is None else quantity(layer["macs"]),
+            "?" if layer["macs"] is None else percent(layer["macs"] / cost["macs"]) if cost["macs"] else "-",
             quantity(layer["params"]),
         )
         for layer in layers

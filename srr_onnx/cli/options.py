@@ -13,7 +13,7 @@ from typing import Any, get_args
 
 import click
 
-from srr_onnx.errors import SrrError
+from srr_onnx.errors import ModelError, SrrError
 from srr_onnx.planning.budget import parse_share
 from srr_onnx.scoring.criterion import ScoreOptions
 from srr_onnx.scoring.options import FilterChoice, NodeRemoval, SrrOptions
@@ -171,6 +171,12 @@ def make_score_options(
 
 
 def default_output(model: Path) -> Path:
-    """The file that is written where none is named: model.onnx becomes model.pruned.onnx."""
+    """The file that is written where none is named: model.onnx becomes model.pruned.onnx.
+
+    Raises:
+        ModelError: The path names no file.
+    """
+    if not model.name:
+        raise ModelError(f"{str(model)!r} is a directory: give the .onnx file in it")
     stem = model.name[: -len(".onnx")] if model.name.endswith(".onnx") else model.name
     return model.with_name(f"{stem}.pruned.onnx")

@@ -18,7 +18,6 @@ _TEXTS = {
     "analyze": "finding channel groups",
     "read": "reading samples",
     "observe": "watching the layers on samples",
-    "eliminate": "finding what can be spared",
     "score": "scoring",
     "plan": "planning",
     "rewrite": "rewriting",

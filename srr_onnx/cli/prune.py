@@ -14,7 +14,7 @@ from srr_onnx.cli import options
 from srr_onnx.cli.data_options import DATA_KEYS, data_options, make_dataset
 from srr_onnx.cli.gates import EXIT_GATE, check_agreement
 from srr_onnx.cli.progress import show_progress
-from srr_onnx.cli.report import collect_facts, find_warnings, note_guess, show_facts
+from srr_onnx.cli.report import collect_facts, find_warnings, note_cost, note_guess, note_inlined, show_facts
 from srr_onnx.cli.tables import note, show_json
 from srr_onnx.errors import PlanError
 from srr_onnx.graph.load import load_model
@@ -155,6 +155,8 @@ def prune(
     for text in result.notes:
         note(f"note: {text}")
     note_guess(result.original)
+    note_inlined(result.plan, plan_target)
+    note_cost(facts)
     for warning in find_warnings(facts):
         note(f"warning: {warning}")
     if no_verify and not dry_run:

@@ -11,6 +11,7 @@ from srr_onnx.cli.tables import note, show_line, show_table
 from srr_onnx.cli.wording import percent, quantity, removed, shape
 from srr_onnx.graph.cost import CONVENTION
 from srr_onnx.graph.model import Model
+from srr_onnx.graph.save import resolve_target
 from srr_onnx.planning.budget import NAMES, QUANTITIES, TOLERANCE
 from srr_onnx.planning.plan import LOSSLESS, Plan
 from srr_onnx.rewriting.exact.gains import ExactGains, Reason
@@ -60,6 +61,7 @@ def collect_facts(
         "budget": dict(plan.budget),
         "convention": CONVENTION,
         "cost": {"before": plan.before.to_json(), "after": plan.after.to_json()},
+        "uncounted": list(plan.uncounted),
         "removed": {"macs": plan.macs_removed, "params": plan.params_removed},
         "file_bytes": {"before": original.size_bytes, "after": None if output is None else file_bytes(output)},
         "groups": {
@@ -72,7 +74,7 @@ def collect_facts(
                 for group in plan.groups
                 if len(group.keep) < NARROW * group.units
             ],
-            "unproven": [entry["filters"] for entry in plan.frozen if entry["reason"] == FreezeReason.UNPROVEN.value],
+            "unproven": [e.get("filters") for e in plan.frozen if e.get("reason") == FreezeReason.UNPROVEN.value],
         },
         "lossless": None if gains is None else _describe_gains(plan, gains),
         "proof": dict(plan.proof) or None,
@@ -97,7 +99,8 @@ def _describe_gains(plan: Plan, gains: ExactGains) -> list[dict[str, Any]]:
 
 def file_bytes(path: Path) -> int:
     """Size of a model's file with the data file that a large one has beside it."""
-    data = path.with_name(path.name + ".data")
+    target = resolve_target(path)
+    data = target.with_name(target.name + ".data")
     return path.stat().st_size + (data.stat().st_size if data.exists() else 0)
 
 
@@ -132,6 +135,36 @@ def note_guess(model: Model) -> None:
     chosen = ", ".join(f"{name} {shape(sizes)}" for name, sizes in model.inputs.items() if name in model.guessed)
     if chosen:
         note(f"note: the file leaves height and width open, taken as {chosen} (--input chooses others); they stay open")
+
+
+def note_inlined(plan: Plan, plan_path: Path | None) -> None:
+    """Say on stderr that a plan's names are not those of the file as it was given, if so."""
+    if plan.is_inlined and plan_path is not None:
+        note(
+            f"note: the model's functions were inlined, so {plan_path} names its values as "
+            "onnx.inliner.inline_local_functions does"
+        )
+
+
+def note_cost(facts: Facts) -> None:
+    """Say on stderr where the figures do not tell all, or what has grown."""
+    note_uncounted(facts["uncounted"])
+    before, after = (facts["cost"][when]["params"] for when in ("before", "after"))
+    if after > before:
+        note(
+            f"warning: the pruned model has more parameters than the original ({quantity(after)} instead of "
+            f"{quantity(before)}): weights that the file computes from smaller ones are stored multiplied out"
+        )
+
+
+def note_uncounted(nodes: Sequence[str]) -> None:
+    """Say on stderr which layers are missing in the MACs, if any are."""
+    if nodes:
+        more = f" and {len(nodes) - 5} more" if len(nodes) > 5 else ""
+        note(
+            f"warning: the MACs of {', '.join(nodes[:5])}{more} count as zero: their shapes are known only in a run, "
+            "and onnxruntime does not run the model"
+        )
 
 
 def show_facts(facts: Facts) -> None:

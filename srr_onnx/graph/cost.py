@@ -1,7 +1,8 @@
 """LOAD: what a model costs: multiply-accumulates, parameters, bytes.
 
 MACs are those of Conv, ConvTranspose, Gemm and MatMul at the given input shapes, bias not counted; one MAC is two
-floating-point operations. Every other operator counts as zero. Percentages of MACs and of FLOPs are the same.
+floating-point operations. Every other operator counts as zero. Percentages of MACs and of FLOPs are the same. Products
+of constants that the file computes count as well, although a runtime may compute them once and for all.
 """
 
 from __future__ import annotations
@@ -53,12 +54,12 @@ class LayerCost:
 
     Attributes:
         node: The node.
-        macs: Multiply-accumulates of one run.
+        macs: Multiply-accumulates of one run; None where a shape is not known.
         params: Elements of the stored floating-point constants that it is the first to read.
     """
 
     node: Node
-    macs: int
+    macs: int | None
     params: int
 
 
@@ -98,7 +99,7 @@ def mac_factors(node: Node, shapes: Mapping[str, Shape]) -> tuple[Factor, ...]:
 
 
 def is_constant_node(model: Model, node: Node) -> bool:
-    """Whether a node computes from constants alone: it costs nothing in a run."""
+    """Whether a node computes from constants alone: it can be replaced by what it makes."""
     return all(name in model.constants for name in node.outputs if name)
 
 
@@ -110,6 +111,19 @@ def is_float(array: np.ndarray[Any, Any]) -> bool:
 def is_parameter(model: Model, name: str) -> bool:
     """Whether a constant counts as parameters: floating-point numbers, and integers that stand for such."""
     return name in model.constants and (is_float(model.constants[name]) or name in model.quantized)
+
+
+def find_uncounted(model: Model) -> list[Node]:
+    """Find the nodes whose MACs should count, but cannot: a shape is not known.
+
+    Args:
+        model: Loaded model.
+
+    Returns:
+        In execution order.
+    """
+    counted = [node for node in model.nodes if node.op_type in COUNTED and not node.domain]
+    return [node for node in counted if not mac_factors(node, model.sizes)]
 
 
 def _all(is_output: bool, slot: int, axes: range) -> tuple[Factor, ...]:
@@ -143,7 +157,7 @@ def count_cost(model: Model) -> Cost:
     """
     stored = [model.constants[name] for name in model.stored if is_parameter(model, name)]
     return Cost(
-        macs=sum(count_macs(node, model.shapes) for node in model.nodes if not is_constant_node(model, node)),
+        macs=sum(count_macs(node, model.sizes) for node in model.nodes),
         params=sum(array.size for array in stored),
         size_bytes=sum(array.nbytes for array in stored),
     )
@@ -161,15 +175,20 @@ def count_layers(model: Model) -> list[LayerCost]:
     """
     sizes = {name: model.constants[name].size for name in model.stored if name in model.constants}
     origins = {name: {name} for name in sizes if is_parameter(model, name)}
+    uncounted = {node.index for node in find_uncounted(model)}
     layers, counted = [], set[str]()
+    macs: int | None
     for node in model.nodes:
         read = set[str]().union(*(origins.get(name, ()) for name in (*node.inputs, *node.captured)))
-        if all(name in model.constants for name in node.outputs if name):  # only passes constants on
+        if is_constant_node(model, node):  # only passes constants on; its product may count, though
             for name in node.outputs:
                 origins.setdefault(name, read)
+            if macs := count_macs(node, model.sizes):
+                layers.append(LayerCost(node, macs, 0))
             continue
-        layer = LayerCost(node, count_macs(node, model.shapes), sum(sizes[name] for name in read - counted))
+        macs = None if node.index in uncounted else count_macs(node, model.sizes)
+        layer = LayerCost(node, macs, sum(sizes[name] for name in read - counted))
         counted |= read
-        if layer.macs or layer.params:
+        if layer.macs != 0 or layer.params:
             layers.append(layer)
     return layers

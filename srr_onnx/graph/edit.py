@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,9 +19,10 @@ from onnx_graphsurgeon.ir.tensor import LazyValues
 from onnx_graphsurgeon.logger.logger import G_LOGGER, LoggerSuppress
 
 from srr_onnx.errors import ModelError, first_line
+from srr_onnx.graph.carrying import carry_over
 from srr_onnx.graph.load import assemble_model
 from srr_onnx.graph.model import Model, Shape
-from srr_onnx.graph.tensors import attach_payload, detach_payload, is_large, stored_tensors
+from srr_onnx.graph.tensors import attach_payload, is_large, stored_tensors
 
 Array = np.ndarray[Any, Any]
 
@@ -136,10 +137,10 @@ def apply_edits(model: Model, edits: Edits) -> Model:
     graph.nodes.extend(node for node, _ in order)
     with _quiet_graphsurgeon():
         exported = gs.export_onnx(graph, do_type_check=False)
-    proto = _carry_over(model, edits, exported, [index for _, index in order], stubs)
+    proto = carry_over(model, edits, exported, [index for _, index in order], stubs)
     used = {name for name, _ in stored_tensors(proto.graph)}
     made = {name for node in proto.graph.node for name in node.output}
-    return assemble_model(
+    result = assemble_model(
         proto,
         {name: array for name, array in stored.items() if name in used},
         frozenset(detached & used),
@@ -149,6 +150,9 @@ def apply_edits(model: Model, edits: Edits) -> Model:
         0,
         expected={name: shape for name, shape in {**model.shapes, **edits.shapes}.items() if name in made},
     )
+    # What has no shape before it runs is frozen on all axes, so it keeps the size that was measured.
+    measured = {name: shape for name, shape in model.measured.items() if name in made}
+    return dataclasses.replace(result, measured=measured) if measured else result
 
 
 @contextlib.contextmanager
@@ -198,105 +202,13 @@ def _drop_unused(model: Model, edits: Edits) -> None:
     kept = set(model.outputs) | {name for new in edits.inserted for name in new.inputs}
     freed = {name for node in model.nodes for name in node.inputs if name and name not in readers}
     for node in reversed(model.nodes):
-        made = [name for name in node.outputs if name]
-        if node.index in edits.removed or not made or not all(name in freed and name not in kept for name in made):
+        made = {name for name in node.outputs if name}
+        # Outputs that nobody ever read (the statistics of a BatchNormalization, say) keep no node.
+        is_needed = any(name in kept or readers.get(name) for name in made)
+        if node.index in edits.removed or is_needed or not made & freed:
             continue
         edits.removed.add(node.index)
         for name in node.inputs:
             readers.get(name, set()).discard(node.index)
             if name and not readers.get(name):
                 freed.add(name)
-
-
-def _carry_over(
-    model: Model,
-    edits: Edits,
-    exported: onnx.ModelProto,
-    origins: Sequence[int | None],
-    stubs: Mapping[str, TensorProto],
-) -> onnx.ModelProto:
-    """Put the edited parts of graphsurgeon's export into a copy of the original."""
-    source = model.proto
-    result = onnx.ModelProto()
-    for field, value in source.ListFields():
-        if field.name == "graph":
-            continue
-        if field.is_repeated:
-            getattr(result, field.name).extend(value)
-        else:
-            setattr(result, field.name, value)
-    graph = result.graph
-    for field, value in source.graph.ListFields():
-        if field.name in ("node", "initializer", "value_info"):
-            continue
-        if field.is_repeated:
-            getattr(graph, field.name).extend(value)
-        else:
-            setattr(graph, field.name, value)
-    for message, index in zip(exported.graph.node, origins, strict=True):
-        if index is None:
-            graph.node.append(message)
-        elif index in edits.nodes:
-            graph.node.append(_merge_node(source.graph.node[index], message, edits.nodes[index]))
-        else:
-            graph.node.append(source.graph.node[index])
-    for node in graph.node:
-        if node.op_type == "Constant" and node.output and node.output[0] in edits.tensors:
-            _replace_tensor(next(a for a in node.attribute if a.name == "value").t, stubs[node.output[0]])
-    read = {name for node in graph.node for name in node.input} | set(model.outputs)
-    read |= {name for node in model.nodes if node.index not in edits.removed for name in node.captured}
-    was_read = set(model.consumers) | set(model.outputs)
-    for init in source.graph.initializer:
-        if init.name in read or init.name not in was_read:
-            copy = graph.initializer.add()
-            copy.CopyFrom(init)
-            if init.name in edits.tensors:
-                _replace_tensor(copy, stubs[init.name])
-        else:  # declared as an input too, as old files do, it would now have to be fed
-            for place in [i for i, value in enumerate(graph.input) if value.name == init.name]:
-                del graph.input[place]
-    graph.initializer.extend(stubs[name] for name in edits.added if name in read)
-    new_shapes = edits.shapes | {name: array.shape for name, array in edits.tensors.items()}
-    alive = {name for node in graph.node for name in node.output} | {init.name for init in graph.initializer}
-    for value in source.graph.value_info:
-        if value.name in alive:
-            copy = graph.value_info.add()
-            copy.CopyFrom(value)
-            _update_shape(copy, new_shapes.get(value.name), model.shapes.get(value.name))
-    for value in graph.input:  # an initializer can be declared as an input too
-        _update_shape(value, new_shapes.get(value.name), model.shapes.get(value.name))
-    return result
-
-
-def _merge_node(original: onnx.NodeProto, message: onnx.NodeProto, change: NodeEdit) -> onnx.NodeProto:
-    """The edited node; attributes that were not edited keep the original message."""
-    merged = onnx.NodeProto()
-    merged.CopyFrom(original)
-    merged.op_type = message.op_type
-    del merged.input[:]
-    merged.input.extend(message.input)
-    edited = {attribute.name: attribute for attribute in message.attribute}
-    kept = [] if change.clear else [a for a in original.attribute if a.name not in change.attributes]
-    del merged.attribute[:]
-    merged.attribute.extend(kept)
-    merged.attribute.extend(edited[name] for name, value in change.attributes.items() if value is not None)
-    return merged
-
-
-def _replace_tensor(tensor: TensorProto, stub: TensorProto) -> None:
-    """New shape and payload; name, element type and documentation stay."""
-    detach_payload(tensor)
-    del tensor.dims[:]
-    tensor.dims.extend(stub.dims)
-    if stub.HasField("raw_data"):
-        tensor.raw_data = stub.raw_data
-
-
-def _update_shape(value: onnx.ValueInfoProto, new: Shape | None, old: Shape | None) -> None:
-    dims = value.type.tensor_type.shape.dim
-    if new is None or old is None or len(dims) != len(new):
-        return
-    for dim, size, before in zip(dims, new, old, strict=True):
-        if size != before:
-            dim.ClearField("dim_param")
-            dim.dim_value = size

@@ -71,8 +71,15 @@ def fold_constants(
             if value.size > _MOST_ELEMENTS or not is_sane(value.shape):
                 continue
             value.flags.writeable = False
-            (shape_values if is_live else constants)[name] = value
             shapes[name], dtypes[name] = value.shape, value.dtype
+            if (
+                is_live
+                and value.dtype.kind == "f"
+                and node.op_type in _MOVERS | {"Expand"}
+                and node.inputs[0] in constants
+            ):
+                continue  # a weight that is cut or repeated (a class token per image) is no shape arithmetic
+            (shape_values if is_live else constants)[name] = value
     return constants, shape_values
 
 

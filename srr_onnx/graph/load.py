@@ -62,7 +62,9 @@ def load_model(
     path = None if isinstance(source, (bytes, onnx.ModelProto)) else Path(source)
     proto, payload, find_sha256, size = _read(source, path)
     check_external(proto)
+    functions = len(proto.functions)
     proto = inline_functions(proto)
+    is_inlined = len(proto.functions) < functions
     folder = None if path is None else path.resolve().parent
     stored: dict[str, np.ndarray[Any, Any]] = {}
     detached = set()
@@ -84,7 +86,8 @@ def load_model(
     del proto
 
     def assemble(inputs: Mapping[str, Shape]) -> Model:
-        return assemble_model(slim, stored, frozenset(detached), inputs, path, find_sha256, size)
+        model = assemble_model(slim, stored, frozenset(detached), inputs, path, find_sha256, size)
+        return dataclasses.replace(model, is_inlined=True) if is_inlined else model
 
     given = input_shapes or {}
     guesses = guess_inputs(slim, given)

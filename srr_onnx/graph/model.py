@@ -84,6 +84,10 @@ class Model:
         size_bytes: Size on disk including external data.
         guessed: Inputs whose height and width the file leaves open and nobody gave: the loader chose a size.
         elsewhere: Shape of every input at another size that the graph takes, where a size was chosen.
+        is_inlined: Whether the file has functions that were put in the place of their calls: then nodes and values have
+            the names that `onnx.inliner.inline_local_functions` gives.
+        measured: Shapes found by running the model where none can be inferred. They may depend on the content of the
+            inputs, so they are for counting only.
     """
 
     proto: onnx.ModelProto
@@ -100,6 +104,8 @@ class Model:
     size_bytes: int
     guessed: frozenset[str] = frozenset()
     elsewhere: Mapping[str, Shape] = dataclasses.field(default_factory=dict)
+    is_inlined: bool = False
+    measured: Mapping[str, Shape] = dataclasses.field(default_factory=dict)
 
     @cached_property
     def sha256(self) -> str:
@@ -121,6 +127,11 @@ class Model:
             if value.name in self.inputs
         )
 
+    @cached_property
+    def sizes(self) -> Mapping[str, Shape]:
+        """Shapes for counting: those that hold for any input, and those that were measured."""
+        return MappingProxyType({**self.measured, **self.shapes}) if self.measured else self.shapes
+
     def known(self, value: str) -> np.ndarray | None:
         """Content of a constant or of a value that follows from shapes; None for any other."""
         return self.constants.get(value, self.shape_values.get(value))
@@ -130,6 +141,17 @@ class Model:
         """Constants that are stored in the file: initializers (None) and outputs of Constant nodes (the node)."""
         found: dict[str, Node | None] = {init.name: None for init in self.proto.graph.initializer}
         found |= {node.outputs[0]: node for node in self.nodes if node.op_type == "Constant" and not node.domain}
+        return MappingProxyType(found)
+
+    @cached_property
+    def roots(self) -> Mapping[str, frozenset[str]]:
+        """The stored constants behind every constant that the graph computes."""
+        found: dict[str, frozenset[str]] = {}
+        for node in self.nodes:
+            for output in node.outputs:
+                if output in self.constants and output not in self.stored:
+                    sources = (found.get(name, frozenset({name})) for name in node.inputs if name)
+                    found[output] = frozenset[str]().union(*sources)
         return MappingProxyType(found)
 
     @cached_property

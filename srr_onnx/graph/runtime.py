@@ -1,10 +1,11 @@
-"""LOAD: `Model` to the form a runtime takes: large payloads apart, masks put in, and in float32 where it has to be.
+"""LOAD: `Model` to the form a runtime takes: large payloads apart, masks put in, in float32 where it has to be.
 
 Never written to a file: the proof and the measurements run it.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections import Counter
 from collections.abc import Container, Mapping, Sequence
 from typing import Any
@@ -23,13 +24,25 @@ Array = np.ndarray[Any, Any]
 _OTHER_FLOATS = frozenset({TensorProto.DOUBLE, TensorProto.BFLOAT16, TensorProto.FLOAT16})
 # Attributes that hold an element type, by operator.
 _TYPE_ATTRIBUTES = {
+    "Bernoulli": "dtype",
+    "BlackmanWindow": "output_datatype",
     "Cast": "to",
     "DequantizeLinear": "output_dtype",
     "EyeLike": "dtype",
+    "HammingWindow": "output_datatype",
+    "HannWindow": "output_datatype",
+    "MelWeightMatrix": "output_datatype",
     "QuantizeLinear": "precision",
     "RandomNormal": "dtype",
+    "RandomNormalLike": "dtype",
     "RandomUniform": "dtype",
+    "RandomUniformLike": "dtype",
+    "SequenceEmpty": "dtype",
 }
+# Without a seed these draw other numbers in every session; Dropout does in training only.
+_RANDOM_OPERATORS = frozenset(
+    {"Bernoulli", "Dropout", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
+)
 
 
 def to_runtime_proto(
@@ -50,7 +63,8 @@ def to_runtime_proto(
         is_rounded: False to leave out the rounding of activations that are quantized and dequantized at once.
 
     Returns:
-        The protobuf, and the content of its external initializers by name.
+        The protobuf, and the content of its external initializers by name. Nodes that draw random numbers get a
+        seed by the name of their output, so that they draw the same in this model and in a pruned one.
     """
     proto = onnx.ModelProto()
     proto.CopyFrom(model.proto)
@@ -84,6 +98,7 @@ def to_runtime_proto(
     copies = [onnx.NodeProto.FromString(message.SerializeToString()) for message in ordered]
     del graph.node[:]
     graph.node.extend(copies)
+    _seed(graph)
     if as_float32:
         retype_floats(graph, model.detached)
     external: dict[str, Array] = {}
@@ -98,6 +113,21 @@ def to_runtime_proto(
     return proto, external
 
 
+def _seed(graph: onnx.GraphProto) -> None:
+    """Give a seed to every node that draws random numbers and has none.
+
+    The runtime's own seed depends on a node's place in its graph, which changes; inside a subgraph it does not.
+    """
+    for node in graph.node:
+        if node.op_type not in _RANDOM_OPERATORS or node.domain or any(a.name == "seed" for a in node.attribute):
+            continue
+        seed = zlib.crc32(node.output[0].encode()) & 0xFFFF
+        if node.op_type != "Dropout":
+            node.attribute.append(helper.make_attribute("seed", float(seed)))
+        elif len(node.input) > 2:
+            node.attribute.append(helper.make_attribute("seed", seed))
+
+
 def retype_floats(graph: onnx.GraphProto, detached: Container[str]) -> None:
     """Make every floating-point tensor of a graph float32, in subgraphs too.
 
@@ -106,8 +136,7 @@ def retype_floats(graph: onnx.GraphProto, detached: Container[str]) -> None:
         detached: Initializers without payload, of which only the type changes.
     """
     for value in [*graph.input, *graph.output, *graph.value_info]:
-        if value.type.tensor_type.elem_type in _OTHER_FLOATS:
-            value.type.tensor_type.elem_type = TensorProto.FLOAT
+        _retype_value(value.type)
     for tensor in graph.initializer:
         _retype_tensor(tensor, is_empty=tensor.name in detached)
     for node in graph.node:
@@ -118,6 +147,13 @@ def retype_floats(graph: onnx.GraphProto, detached: Container[str]) -> None:
                 _retype_tensor(attribute.t, is_empty=False)
             if attribute.HasField("g"):
                 retype_floats(attribute.g, frozenset())
+
+
+def _retype_value(kind: onnx.TypeProto) -> None:
+    while kind.HasField("sequence_type") or kind.HasField("optional_type"):
+        kind = kind.sequence_type.elem_type if kind.HasField("sequence_type") else kind.optional_type.elem_type
+    if kind.tensor_type.elem_type in _OTHER_FLOATS:
+        kind.tensor_type.elem_type = TensorProto.FLOAT
 
 
 def _retype_tensor(tensor: TensorProto, *, is_empty: bool) -> None:

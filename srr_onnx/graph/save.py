@@ -41,21 +41,21 @@ def save_model(model: Model, path: str | os.PathLike[str], *, force: bool = Fals
     Raises:
         OutputError: The file exists and `force` is not set, or it cannot be written.
     """
-    target = Path(path)
-    check_target(target, force)
+    check_target(Path(path), force)
+    target = resolve_target(Path(path))
     proto = onnx.ModelProto()
     proto.CopyFrom(model.proto)
     payload = sum(model.constants[name].nbytes for name in model.detached)
     if payload + proto.ByteSize() > _PROTOBUF_LIMIT:
         _save_external(model, proto, target)
-        return target
+        return Path(path)
     initializers = {init.name for init in proto.graph.initializer}
     for name, tensor in stored_tensors(proto.graph):
         if name in model.detached and name not in initializers:
             attach_payload(tensor, model.constants[name])
     with write_atomically(target) as file:
         write_model(file, proto, {name: model.constants[name] for name in model.detached & initializers})
-    return target
+    return Path(path)
 
 
 def _save_external(model: Model, proto: onnx.ModelProto, target: Path) -> None:
@@ -100,22 +100,30 @@ def point_outside(tensor: TensorProto, location: str, offset: int, length: int, 
         entry.key, entry.value = key, value
 
 
+def resolve_target(target: Path) -> Path:
+    """The file that a link leads to: that is what gets replaced, and the link stays."""
+    return Path(os.path.realpath(target)) if os.path.islink(target) else target
+
+
 def check_target(target: Path, force: bool) -> None:
     """Check that a file may be written, before any work is done.
 
     Raises:
-        OutputError: It exists and `force` is not set, is a directory, or its folder is missing or not writable.
+        OutputError: It exists and `force` is not set, is a directory or no regular file, or its folder is missing or
+            not writable; for a link the same is asked of what it leads to.
     """
+    final = resolve_target(target)
     if target.is_dir():
         raise OutputError(f"{str(target)!r} is a directory: give a file name with -o")
-    if target.exists() and not target.is_file():
+    # What a link leads to can exist without having that name any more (a deleted file behind /proc/self/fd).
+    if (target.exists() and not (target.is_file() and final.is_file())) or os.path.islink(final):
         raise OutputError(f"{str(target)!r} is not a regular file: choose another with -o")
-    if not target.parent.is_dir():
-        raise OutputError(f"the folder {str(target.parent)!r} does not exist: make it first or choose another with -o")
+    if not final.parent.is_dir():
+        raise OutputError(f"the folder {str(final.parent)!r} does not exist: make it first or choose another with -o")
     if target.exists() and not force:
         raise OutputError(f"{str(target)!r} exists: give --force to replace it or choose another name with -o")
-    if not os.access(target.parent, os.W_OK):
-        raise OutputError(f"the folder {str(target.parent)!r} is not writable: choose another with -o")
+    if not os.access(final.parent, os.W_OK):
+        raise OutputError(f"the folder {str(final.parent)!r} is not writable: choose another with -o")
 
 
 @contextlib.contextmanager
@@ -126,7 +134,7 @@ def write_atomically(target: Path) -> Iterator[IO[bytes]]:
     replacement: waiting for the disk would take longer than all the rest.
 
     Args:
-        target: The file to be written.
+        target: The file to be written; where it is a link, what that leads to is.
 
     Yields:
         A binary file.
@@ -135,19 +143,20 @@ def write_atomically(target: Path) -> Iterator[IO[bytes]]:
         OutputError: It cannot be written; the target is as it was.
     """
     name = None
+    final = resolve_target(target)
     try:
         with tempfile.NamedTemporaryFile(
-            dir=target.parent, prefix=f".{target.name}.", suffix=".part", delete=False
+            dir=final.parent, prefix=f".{final.name}.", suffix=".part", delete=False
         ) as file:
             name = file.name
             yield file
-        if target.exists():
-            os.chmod(name, target.stat().st_mode & 0o777)
+        if final.exists():
+            os.chmod(name, final.stat().st_mode & 0o777)
         else:
             mask = os.umask(0)
             os.umask(mask)
             os.chmod(name, 0o666 & ~mask)
-        os.replace(name, target)
+        os.replace(name, final)
         name = None
     except OSError as error:
         raise OutputError(f"{str(target)!r} cannot be written: {error.strerror or error}") from error

@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import heapq
 import itertools
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -118,9 +119,25 @@ class Allocation:
     cap: float
 
 
-def allocate_ratio(groups: Sequence[PruningGroup], ratio: float) -> tuple[int, ...]:
-    """Take the same share of every group, rounded to the nearest unit; the last unit stays."""
-    return tuple(min(int(np.floor(group.size * ratio + 0.5)), group.size - 1) for group in groups)
+def allocate_ratio(groups: Sequence[PruningGroup], is_free: Sequence[bool], ratio: float) -> tuple[int, ...]:
+    """Take the same share of every group that may lose units, rounded to the nearest unit; the last unit stays.
+
+    Raises:
+        PlanError: No group loses a unit; says from which ratio on one does.
+    """
+    sizes = [group.size if free else 1 for group, free in zip(groups, is_free, strict=True)]
+    removed = tuple(min(int(np.floor(size * ratio + 0.5)), size - 1) for size in sizes)
+    if not any(removed):
+        raise PlanError(
+            f"--ratio {ratio:g} removes nothing: it is less than half a unit of the largest group that may shrink, "
+            f"which has {max(sizes)}; the smallest ratio that removes a unit is {smallest_ratio(max(sizes)):g}"
+        )
+    return removed
+
+
+def smallest_ratio(size: int) -> float:
+    """The smallest ratio, rounded up to four digits, at which a group of this size loses a unit."""
+    return math.ceil(5000 / size) / 10000
 
 
 def allocate(
@@ -175,7 +192,7 @@ def reach(groups: Sequence[PruningGroup], is_free: Sequence[bool], costs: CostMo
     saved = costs.total - costs.cost()
     for number, count in enumerate(limits):
         costs.remove(number, -count)
-    return saved
+    return max(saved, 0)
 
 
 def _limit(group: PruningGroup, cap: float) -> int:

@@ -1,30 +1,31 @@
 """PLAN: what a model costs as a function of how many units each group keeps.
 
 MACs of a node and elements of a tensor are products of axis sizes, and an axis shrinks by a fixed number of positions
-for every unit that a group loses. So the cost at any widths follows without touching the model.
+for every unit that a group loses. So the cost at any widths follows without touching the model. What is stored once and
+parts when groups shrink, and what the graph computes from constants until then, counts while it is in the file.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from srr_onnx.analysis.groups import Groups, Units, Use
-from srr_onnx.graph.cost import Cost, count_cost, is_constant_node, is_parameter, mac_factors
+from srr_onnx.graph.cost import Cost, count_cost, count_macs, is_constant_node, is_parameter, mac_factors
 from srr_onnx.graph.model import Model
-
-Widths = np.ndarray[Any, np.dtype[np.int64]]
+from srr_onnx.planning.presence import ALWAYS, Owners, Presence, Sizes, Variant, find_presence, find_variants
 
 
 @dataclasses.dataclass(frozen=True)
 class _Term:
-    """A product of a constant and of axis sizes."""
+    """A product of a constant and of axis sizes, and when it counts; always if nothing is said."""
 
     coefficient: int
     axes: tuple[int, ...]
+    presence: Presence | None = None
 
 
 class CostModel:
@@ -41,24 +42,27 @@ class CostModel:
         self._ends = np.cumsum([group.size for group in groups]) if len(groups) else np.zeros(0, np.int64)
         self._axes: list[tuple[int, dict[int, int]]] = []
         self._known: dict[int, int] = {}
-        constants = self._constant_terms(model, groups)
+        self._lost = [0] * len(groups)
+        variants = find_variants(model, groups, self._owners)
+        touching, needed = find_presence(model, variants)
+        constants = self._constant_terms(model, variants, touching, needed)
         self._all = {
-            "macs": self._mac_terms(model, groups),
+            "macs": self._mac_terms(model, groups, needed),
             "params": [term for term, _ in constants],
             "bytes": [dataclasses.replace(term, coefficient=term.coefficient * width) for term, width in constants],
         }
-        self._terms = [term for term in self._all[quantity] if term.axes]
+        self._terms = [term for term in self._all[quantity] if term.axes or term.presence]
         self._sizes = [size for size, _ in self._axes]
         self._touched: list[list[int]] = [[] for _ in groups]
         for number, term in enumerate(self._terms):
-            for group in {group for axis in term.axes for group in self._axes[axis][1]}:
+            shrinking = frozenset(group for axis in term.axes for group in self._axes[axis][1])
+            for group in shrinking | (term.presence.groups if term.presence else frozenset()):
                 self._touched[group].append(number)
         self._per_group: list[list[tuple[int, int]]] = [[] for _ in groups]
         for axis, (_, counts) in enumerate(self._axes):
             for group, count in counts.items():
                 self._per_group[group].append((axis, count))
         self._quantity = quantity
-        # Tensors that several readers share may part, so the widths' own sum at the start can exceed the file's.
         self.original = count_cost(model)
         self.total = self.original.of(quantity)
 
@@ -89,10 +93,13 @@ class CostModel:
 
     def remove(self, group: int, count: int = 1) -> None:
         """Take units of a group away; negative counts give them back."""
+        self._lost[group] += count
         for axis, per_unit in self._per_group[group]:
             self._sizes[axis] -= per_unit * count
 
     def _value(self, term: _Term) -> int:
+        if term.presence is not None and not term.presence.holds(self._lost):
+            return 0
         value = term.coefficient
         for axis in term.axes:
             value *= self._sizes[axis]
@@ -113,46 +120,62 @@ class CostModel:
             self._axes.append((len(units), per_unit))
         return self._known[key]
 
-    def _term(self, sizes: list[tuple[int, Units | None]]) -> _Term:
+    def _owners(self, units: Units | None) -> Owners:
+        """The groups whose units lie along an axis."""
+        axis = self._axis(units)
+        return frozenset() if axis is None else frozenset(self._axes[axis][1])
+
+    def _term(self, sizes: Sizes, presence: Presence | None = None) -> _Term:
         axes = [(size, self._axis(units)) for size, units in sizes]
         fixed = math.prod(size for size, axis in axes if axis is None)
-        return _Term(fixed, tuple(axis for _, axis in axes if axis is not None))
+        return _Term(fixed, tuple(axis for _, axis in axes if axis is not None), presence)
 
-    def _mac_terms(self, model: Model, groups: Groups) -> list[_Term]:
+    def _mac_terms(self, model: Model, groups: Groups, needed: Mapping[str, frozenset[Owners]]) -> list[_Term]:
         terms = []
         for node in model.nodes:
             if is_constant_node(model, node):
+                macs = count_macs(node, model.sizes)
+                if macs:
+                    wholes = frozenset[Owners]().union(*(needed[name] for name in node.outputs if name))
+                    terms.append(_Term(macs, (), None if ALWAYS in wholes else Presence(wholes=wholes)))
                 continue
             sizes: list[tuple[int, Units | None]] = []
-            for factor in mac_factors(node, model.shapes):
+            for factor in mac_factors(node, model.sizes):
                 name = (node.outputs if factor.is_output else node.inputs)[factor.slot]
                 units = groups.values.get((name, factor.axis))
                 if not factor.is_output and name in model.constants:
                     units = groups.uses.get((Use(node.index, factor.slot), factor.axis))
-                sizes.append((model.shapes[name][factor.axis], units))
+                sizes.append((model.sizes[name][factor.axis], units))
             if sizes:
                 terms.append(self._term(sizes))
         return terms
 
-    def _constant_terms(self, model: Model, groups: Groups) -> list[tuple[_Term, int]]:
-        """One term per stored constant, with the bytes of an element.
+    def _constant_terms(
+        self,
+        model: Model,
+        variants: Mapping[str, Sequence[Variant]],
+        touching: Mapping[str, Owners],
+        needed: Mapping[str, frozenset[Owners]],
+    ) -> list[tuple[_Term, int]]:
+        """The elements of every constant that is stored, or will be, with the bytes of an element.
 
-        A constant that is sliced differently by several readers counts once for each.
+        A constant that its readers slice differently counts once for each slice that has shrunk, and once whole while
+        somebody needs it whole. A computed one counts from when its readers are given what they need of it instead.
         """
-        variants: dict[str, dict[tuple[bytes, ...], list[tuple[int, Units | None]]]] = {}
-        for node in model.nodes:
-            if is_constant_node(model, node):
+        terms = []
+        for name in model.constants:
+            if not is_parameter(model, name) or (name not in model.stored and not touching.get(name)):
                 continue
-            for slot, name in enumerate(node.inputs):
-                array = model.constants.get(name)
-                if array is None or not is_parameter(model, name):
-                    continue
-                units = [groups.uses.get((Use(node.index, slot), axis)) for axis in range(array.ndim)]
-                if name in model.stored or any(part is not None for part in units):
-                    key = tuple(b"" if part is None else part.tobytes() for part in units)
-                    variants.setdefault(name, {})[key] = list(zip(array.shape, units, strict=True))
-        return [
-            (self._term(sizes), model.constants[name].itemsize)
-            for name, found in variants.items()
-            for sizes in found.values()
-        ]
+            shrunk = None if name in model.stored else touching[name]
+            found = variants.get(name, ())
+            owners = [variant.owners for variant in found if variant.owners]
+            wholes = needed[name] if shrunk is None else frozenset(v.owners for v in found if not v.owners)
+            if len(owners) == 1 and not wholes and shrunk in (None, owners[0]):
+                parts = [self._term(found[0].sizes, Presence(shrunk=shrunk) if shrunk else None)]
+            else:
+                wholes = wholes.union(owners)
+                whole = Presence(shrunk, None if ALWAYS in wholes else wholes)
+                parts = [_Term(model.constants[name].size, (), whole)] if wholes else []
+                parts += [self._term(v.sizes, Presence(shrunk=v.owners)) for v in found if v.owners]
+            terms += [(part, model.constants[name].itemsize) for part in parts]
+        return terms

@@ -12,7 +12,7 @@ import numpy as np
 from srr_onnx.analysis.groups import Groups
 from srr_onnx.analysis.labels import Freeze, FreezeReason
 from srr_onnx.errors import PlanError, UnknownNameError, UnsupportedError
-from srr_onnx.graph.cost import mac_factors
+from srr_onnx.graph.cost import find_uncounted, mac_factors
 from srr_onnx.graph.model import Model
 from srr_onnx.graph.nodes import check_outside
 from srr_onnx.graph.quantization import INTEGER_OPERATORS
@@ -139,8 +139,7 @@ def make_plan(
     cap = max_group_ratio
     costs = CostModel(model, groups, QUANTITIES.get(budget.kind, "macs"))
     if budget.kind == "ratio":
-        wanted = allocate_ratio(groups, budget.amount)
-        removed = tuple(count if free else 0 for count, free in zip(wanted, is_free, strict=True))
+        removed = allocate_ratio(groups, is_free, budget.amount)
         cap = max(cap, budget.amount)
     else:
         kind = default_allocation(scores) if allocation == "auto" else allocation
@@ -163,6 +162,8 @@ def make_plan(
         groups=plan_groups(groups, is_kept),
         values={},
         frozen=tuple(describe_frozen(groups, causes)),
+        is_inlined=model.is_inlined,
+        uncounted=tuple(node.label for node in find_uncounted(model)),
     )
     return Decision(plan, is_kept, cap)
 
@@ -193,7 +194,7 @@ def check_prunable(model: Model, groups: Groups, causes: Sequence[Freeze | None]
             f"this model computes with quantized integers ({', '.join(integers)}), whose channels cannot be pruned: "
             "prune the floating-point model before you quantize it, or quantize it in the QDQ format"
         )
-    if not any(mac_factors(node, model.shapes) for node in model.nodes):
+    if not any(mac_factors(node, model.sizes) for node in model.nodes):
         check_outside(model.proto.graph)
         operators = ", ".join(sorted({node.op_type for node in model.nodes})[:6])
         raise UnsupportedError(

@@ -17,6 +17,7 @@ from srr_onnx.errors import PlanError
 from srr_onnx.graph.cost import Cost
 from srr_onnx.graph.model import Model
 from srr_onnx.graph.save import check_target, write_atomically
+from srr_onnx.planning.kinds import check_kinds
 
 SCHEMA = "srr-onnx/plan/1"
 # Criterion, budget and proof of a plan whose units go without changing any output.
@@ -54,9 +55,9 @@ class PlanGroup:
         """Inverse of `to_json`."""
         members = tuple((str(m["initializer"]), int(m["axis"]), str(m["role"])) for m in data["members"])
         keep = tuple(data["keep"])
-        if not all(type(unit) is int for unit in keep):
-            raise TypeError("keep")
-        return cls(str(data["id"]), bool(data["exact"]), int(data["units"]), keep, members)
+        if not all(type(unit) is int for unit in keep) or type(data["exact"]) is not bool:
+            raise TypeError("keep or exact")
+        return cls(str(data["id"]), data["exact"], int(data["units"]), keep, members)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +78,8 @@ class Plan:
         compensation: What was done to the weights that stay, after the proof; empty where nothing was.
         agreement: How the result compares with the original on samples that were held out; empty without samples.
         version: Version of srr-onnx.
+        is_inlined: Whether nodes and values have the names they get when the file's functions are inlined.
+        uncounted: Nodes whose MACs count as zero, since a shape is not known and could not be measured.
     """
 
     sha256: str
@@ -90,6 +93,8 @@ class Plan:
     frozen: tuple[Mapping[str, Any], ...]
     proof: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     version: str = ""
+    uncounted: tuple[str, ...] = ()
+    is_inlined: bool = False
     compensation: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     agreement: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -106,6 +111,8 @@ class Plan:
             "values": {name: [dict(axis) for axis in axes] for name, axes in self.values.items()},
             "frozen": [dict(entry) for entry in self.frozen],
             "proof": dict(self.proof),
+            "uncounted": list(self.uncounted),
+            "inlined": self.is_inlined,
             "compensation": dict(self.compensation),
             "agreement": dict(self.agreement),
         }
@@ -120,6 +127,7 @@ class Plan:
         if not isinstance(data, Mapping) or data.get("schema") != SCHEMA:
             found = data.get("schema") if isinstance(data, Mapping) else type(data).__name__
             raise PlanError(f"not a plan file: its schema is {found!r} instead of {SCHEMA!r}")
+        check_kinds(data)
         try:
             return cls(
                 sha256=str(data["model"]["sha256"]),
@@ -133,6 +141,8 @@ class Plan:
                 frozen=tuple(data.get("frozen", ())),
                 proof=data.get("proof", {}),
                 version=str(data.get("srr_onnx", "")),
+                uncounted=tuple(data.get("uncounted", ())),
+                is_inlined=bool(data.get("inlined", False)),
                 compensation=data.get("compensation", {}),
                 agreement=data.get("agreement", {}),
             )

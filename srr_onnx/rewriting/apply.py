@@ -115,12 +115,13 @@ class _Rewriter:
 
     def _replace_rearrangements(self) -> None:
         for index, found in self.groups.rearrangements.items():
-            kept = self.values.get((found.source, found.axis))
-            if kept is None:
+            if found.source not in self.shapes:
                 continue
             output = next(node for node in self.model.nodes if node.index == index).outputs[0]
-            indices = found.indices[self.values[output, found.axis]]
-            name = self.new_constant(np.searchsorted(kept, indices).astype(np.int64), f"{output}_channels")
+            indices, kept = found.indices, self.values.get((found.source, found.axis))
+            if kept is not None:
+                indices = np.searchsorted(kept, indices[self.values[output, found.axis]]).astype(np.int64)
+            name = self.new_constant(indices, f"{output}_channels")
             self.result.nodes[index] = NodeEdit(
                 op_type="Gather", inputs={0: found.source, 1: name}, attributes={"axis": found.axis}, clear=True
             )
@@ -133,31 +134,22 @@ class _Rewriter:
         for (use, axis), kept in self.uses.items():
             name = by_index[use.node].inputs[use.slot]
             slices.setdefault(name, {}).setdefault(use, {})[axis] = kept
-        roots = self._roots()
-        whole = self._needed_whole(roots)
+        roots = self.model.roots
+        whole = self._needed_whole()
         sliced_roots = {root for name in slices for root in roots.get(name, {name})}
         for name in self.model.constants:
             if name in self.model.stored:
                 if name in slices:
                     self._slice_stored(name, slices[name], is_whole_needed=name in whole)
-            elif name in slices or roots.get(name, set()) & sliced_roots:
+            elif name in slices or roots.get(name, frozenset()) & sliced_roots:
                 # Computed from constants that change: what its readers need is stored instead.
                 self._store_computed(name, slices.get(name, {}))
 
-    def _roots(self) -> dict[str, set[str]]:
-        """The stored constants behind every computed one."""
-        roots: dict[str, set[str]] = {}
-        for node in self.model.nodes:
-            for output in node.outputs:
-                if output in self.model.constants and output not in self.model.stored:
-                    roots[output] = {r for name in node.inputs if name for r in roots.get(name, {name})}
-        return roots
-
-    def _needed_whole(self, roots: Mapping[str, set[str]]) -> set[str]:
+    def _needed_whole(self) -> set[str]:
         """Constants that are a graph output or that a subgraph reads, and the stored ones they are computed from."""
         captured = {name for node in self.model.nodes for name in node.captured}
         fixed = {name for name in self.model.constants if name in self.model.outputs or name in captured}
-        return fixed.union(*(roots.get(name, ()) for name in fixed))
+        return fixed.union(*(self.model.roots.get(name, ()) for name in fixed))
 
     def _readers(self, name: str) -> list[Use]:
         """Uses of a constant by nodes that do not themselves compute a constant, and are still there."""

@@ -20,7 +20,6 @@ import numpy as np
 from srr_onnx.calibration.layers import LinearLayer, find_layers, take_positions
 from srr_onnx.calibration.observe import Observation
 from srr_onnx.calibration.stream import Stream
-from srr_onnx.calibration.tails import find_tail
 from srr_onnx.errors import DataError
 from srr_onnx.graph.edit import Edits, apply_edits
 from srr_onnx.graph.model import Model
@@ -92,8 +91,15 @@ def compensate(
         DataError: The pruned model gives values that are not finite.
         ModelError: onnxruntime cannot run the model on the samples.
     """
-    wanted = {name for name in find_disturbed(pruned, kept) if observation.has_target(name)}
-    model, created = prepare(pruned, wanted, keep_structure=keep_structure)
+    disturbed = find_disturbed(pruned, kept)
+    wanted = {
+        layer.output
+        for layer in find_layers(pruned)
+        if layer.output in disturbed
+        and observation.has_target(layer.output)
+        and layer.read_bias(pruned.constants) is not None
+    }
+    model, created = prepare(pruned, wanted, wanted, keep_structure=keep_structure)
     layers = [layer for layer in find_layers(model) if layer.output in wanted and is_changeable(model, layer)]
     tasks = [_Task(model, layer, observation, kept) for layer in layers]
     samples = observation.samples
@@ -131,13 +137,16 @@ class _Task:
         self._layer = layer
         self._observation = observation
         observed = observation.layers[layer.output]
-        self._tail = find_tail(model, layer)
-        self._other = self._tail.other if observed.target == observed.tail.total else None
         self._kept = kept.get((layer.output, layer.output_axis), np.arange(layer.outputs))
+        tail = observed.tail
+        self._scale, self._shift = tail.scale[self._kept], tail.shift[self._kept]
+        self._other = tail.other if observed.target == tail.total else None
         self._variance = float(observed.variance[self._kept].sum())
         self._sink = find_sink(model, layer)
         self._weight = model.constants[layer.weight]
-        self._bias = model.constants.get(layer.bias)
+        bias = layer.read_bias(model.constants)
+        assert bias is not None, "other layers are not fitted"
+        self._bias = bias
         self._sunk = None if self._sink is None else model.constants[self._sink.constant]
 
     @property
@@ -167,9 +176,9 @@ class _Task:
             )
         contents[layer.weight] = layer.from_matrix(matrix + solution.change).astype(self._weight.dtype)
         if self._sink is not None and self._sunk is not None:
-            moved = self._sunk.astype(np.float64) + self._sink.factor * solution.offset.reshape(-1)
+            moved = self._sunk.astype(np.float64) + self._sink.factor * solution.offset.reshape(self._sunk.shape)
             contents[self._sink.constant] = moved.astype(self._sunk.dtype)
-        power = (self._tail.scale**2).reshape(solution.before.shape) / (self._variance or 1.0)
+        power = (self._scale**2).reshape(solution.before.shape) / (self._variance or 1.0)
         errors = (float((power * part).sum()) for part in (solution.before, solution.after))
         return Fit(layer.node.label, *errors)
 
@@ -182,13 +191,11 @@ class _Task:
             positions: The positions.
             products: Rows times matrix, `(blocks, R, outputs / blocks)`.
         """
-        layer, tail = self._layer, self._tail
-        wanted = self._observation.targets.get(layer.output, chunk)[:, self._kept] - tail.shift
+        layer, scale = self._layer, self._scale
+        wanted = self._observation.targets.get(layer.output, chunk)[:, self._kept] - self._shift
         if self._other:
             wanted = wanted - take_positions(values[self._other], positions, layer.output_axis)
-        given = products.transpose(1, 0, 2).reshape(len(positions), -1)
-        if self._bias is not None:
-            given = given + self._bias.reshape(-1) * layer.bias_scale
-        is_readable = np.abs(tail.scale) > _LEAST_SCALE * np.abs(tail.scale).max()
-        missing = np.where(is_readable, wanted / np.where(is_readable, tail.scale, 1.0) - given, 0.0)
+        given = products.transpose(1, 0, 2).reshape(len(positions), -1) + self._bias
+        is_readable = np.abs(scale) > _LEAST_SCALE * np.abs(scale).max()
+        missing = np.where(is_readable, wanted / np.where(is_readable, scale, 1.0) - given, 0.0)
         return np.asarray(missing.reshape(len(positions), layer.blocks, -1))

@@ -18,9 +18,10 @@ from srr_onnx.graph.edit import Edits, apply_edits
 from srr_onnx.graph.model import Model, Shape
 from srr_onnx.planning.plan import LOSSLESS, Kept
 from srr_onnx.rewriting.apply import prune_units
+from srr_onnx.rewriting.differences import measure_differences, shapes_of
 from srr_onnx.rewriting.exact.gains import ExactGains
 from srr_onnx.rewriting.exact.search import find_exact
-from srr_onnx.rewriting.trial import Trial, distance
+from srr_onnx.rewriting.trial import Trial
 from srr_onnx.rewriting.verify import make_feeds
 
 # Largest difference relative to the largest output, per element type of the weights that are corrected.
@@ -135,7 +136,7 @@ def verify_lossless(model: Model, result: Model) -> LosslessProof:
             error = float(np.maximum(error, _compare(trial, 0, elsewhere)))
     if error > tolerance:
         # Rounding can be magnified, by a softmax say: as much as an input that is off by a rounding error would be.
-        noise = _MAGNIFIED * trial.noise(make_feeds(model, 0), 0)
+        noise = _MAGNIFIED * trial.noise(make_feeds(model, 0), 0).largest_finite
         tolerance = max(tolerance, min(noise, _LARGEST_TOLERANCE))
     if not error <= tolerance:  # also true for NaN
         raise ProofError(
@@ -149,9 +150,9 @@ def _compare(trial: Trial, seed: int, shapes: Mapping[str, Shape] | None) -> flo
     feeds = make_feeds(trial.model, seed, shapes)
     want, _ = trial.run_original(feeds)
     got = trial.run_pruned(feeds)
-    if any(np.shape(got[name]) != np.shape(want[name]) for name in trial.model.outputs):
+    if any(shapes_of(got[name]) != shapes_of(want[name]) for name in trial.model.outputs):
         return float("nan")
-    return distance(got, want, trial.model.outputs)
+    return measure_differences(got, want, trial.model.outputs).worst
 
 
 def _correct(model: Model, gains: ExactGains) -> Model:

@@ -18,22 +18,32 @@ def check_outputs(
     plan_path: str | os.PathLike[str] | None,
     *,
     force: bool,
+    plan_read: str | os.PathLike[str] | None = None,
 ) -> None:
     """Check that the results may be written, before any work is done.
+
+    Args:
+        source: The model that is read.
+        output: File for the pruned model.
+        plan_path: File for the plan.
+        force: Whether existing files may be replaced; those that are read never are.
+        plan_read: The plan that is read.
 
     Raises:
         OutputError: A file exists and `force` is not set, cannot be written, or would replace another of these files.
     """
     origin = source.source if isinstance(source, Model) else Path(source)
-    taken = {} if origin is None else {origin.resolve(): "the model that is read"}
+    read = ((origin, "the model that is read"), (plan_read, "the plan that is read"))
+    taken = {os.path.realpath(path): kind for path, kind in read if path is not None}
     for target, kind in ((output, "the pruned model"), (plan_path, "the plan")):
         if target is None:
             continue
         path = Path(target)
-        if path.resolve() in taken:
-            raise OutputError(f"{str(path)!r} is {taken[path.resolve()]}: choose another file for {kind}")
+        place = os.path.realpath(path)
+        if place in taken:
+            raise OutputError(f"{str(path)!r} is {taken[place]}: choose another file for {kind}")
         check_target(path, force)
-        taken[path.resolve()] = kind
+        taken[place] = kind
 
 
 def save_results(

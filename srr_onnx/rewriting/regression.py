@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from srr_onnx.calibration.moments import Moments
+from srr_onnx.calibration.moments import Moments, RowBuffer
 
 Array = np.ndarray[Any, Any]
 
@@ -51,6 +51,7 @@ class Regression:
         self._cross: Array | None = None
         self._sum: Array = np.zeros(0)
         self._squares: Array = np.zeros(0)
+        self._buffer = RowBuffer()
         self._kept: list[Array] = []
         self._missing: list[Array] = []
 
@@ -60,6 +61,11 @@ class Regression:
             self._kept.append(rows)
             self._missing.append(residuals)
             return
+        ready = self._buffer.push(rows, residuals)
+        if ready is not None:
+            self._add(*ready)
+
+    def _add(self, rows: Array, residuals: Array) -> None:
         shifted = self._moments.add(rows)
         missing = np.ascontiguousarray(residuals.transpose(1, 0, 2), shifted.dtype)
         cross = (shifted.transpose(0, 2, 1) @ missing).astype(np.float64)
@@ -85,6 +91,9 @@ class Regression:
         """
         if self._is_dual and self._kept:
             return self._solve_dual(ridge)
+        rest = self._buffer.drain()
+        if rest is not None:
+            self._add(*rest)
         if self._cross is None:
             raise ValueError("a regression without rows")
         count, mean = self._moments.count, self._sum / self._moments.count

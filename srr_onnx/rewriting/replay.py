@@ -8,7 +8,7 @@ import srr_onnx
 from srr_onnx.analysis.find import find_groups
 from srr_onnx.analysis.groups import Groups
 from srr_onnx.errors import PlanError, ProofError
-from srr_onnx.graph.cost import count_cost
+from srr_onnx.graph.cost import count_cost, find_uncounted, is_float
 from srr_onnx.graph.model import Model
 from srr_onnx.planning.make import Decision
 from srr_onnx.planning.plan import LOSSLESS, Plan, describe_values, match_plan
@@ -28,7 +28,7 @@ def rewrite(model: Model, groups: Groups, decision: Decision) -> tuple[Model, Pl
         The pruned model, and the plan with the positions that remain in every activation.
 
     Raises:
-        ProofError: The pruned model does not cost what the plan promised.
+        ProofError: The pruned model does not have the MACs that the plan promised, or more parameters.
     """
     pruned = prune_units(model, groups, decision.is_kept)
     values = describe_values(model, kept_positions(groups, decision.is_kept))
@@ -39,7 +39,18 @@ def rewrite(model: Model, groups: Groups, decision: Decision) -> tuple[Model, Pl
             f"the pruned model has {cost.macs:,} MACs, the plan promised {plan.after.macs:,}: nothing was written, "
             "please report this model"
         )
+    if not cost.params <= plan.after.params + _count_held(model):  # less where slices of a shared constant coincide
+        raise ProofError(
+            f"the pruned model has {cost.params:,} parameters, the plan promised {plan.after.params:,}: nothing was "
+            "written, please report this model"
+        )
     return pruned, dataclasses.replace(plan, after=cost)
+
+
+def _count_held(model: Model) -> int:
+    """Numbers measured at run time that a repair may have to hold as constants: what a plan cannot promise."""
+    read = (model.shape_values.get(name) for node in model.nodes for name in node.inputs)
+    return sum(value.size for value in read if value is not None and is_float(value))
 
 
 def prove(model: Model, pruned: Model, plan: Plan) -> Plan:
@@ -101,6 +112,8 @@ def apply_plan(model: Model, plan: Plan, *, force: bool = False) -> tuple[Model,
         after=count_cost(pruned),
         groups=kept_groups,
         proof={},
+        is_inlined=model.is_inlined,
+        uncounted=tuple(node.label for node in find_uncounted(model)),
         compensation={},
         agreement={},
         version=srr_onnx.__version__,

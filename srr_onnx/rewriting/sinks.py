@@ -25,7 +25,7 @@ class Sink:
     """Where an offset of a layer's output goes.
 
     Attributes:
-        constant: Name of the constant, shape `(O,)`.
+        constant: Name of the constant, of O elements in the order of the channels.
         factor: What an offset is multiplied with before it is added to the constant.
     """
 
@@ -33,24 +33,29 @@ class Sink:
     factor: float
 
 
-def prepare(model: Model, wanted: Collection[str], *, keep_structure: bool = False) -> tuple[Model, int]:
+def prepare(
+    model: Model, wanted: Collection[str], offsets: Collection[str], *, keep_structure: bool = False
+) -> tuple[Model, int]:
     """Give layers weights and biases of their own.
 
     Args:
         model: The pruned model; not changed.
         wanted: Outputs of the layers that are to be changed.
+        offsets: Those of them whose output is to be moved by a constant too.
         keep_structure: Whether no bias may be created.
 
     Returns:
         A model that computes the same, and how many biases were created in it.
     """
     edits, created = Edits(), 0
-    taken = set(model.shapes) | set(model.constants)
+    taken = {name for node in model.nodes for name in node.outputs} | set(model.shapes) | set(model.constants)
     for layer in find_layers(model):
         if layer.output not in wanted or not is_changeable(model, layer):
             continue
         if layer.weight not in model.stored:
             _own(edits, layer, 1, model.constants[layer.weight], taken)
+        if layer.output not in offsets or layer.bias_scale == 0:
+            continue
         if layer.bias and _is_vector(model, layer.bias, layer) and not is_own(model, layer.bias):
             _own(edits, layer, 2, model.constants[layer.bias], taken)
         elif not (keep_structure or layer.bias or layer.node.op_type == "MatMul" or find_sink(model, layer)):
@@ -91,19 +96,17 @@ def find_sink(model: Model, layer: LinearLayer) -> Sink | None:
     first = find_tail(model, layer).first
     if first is not None and first.op_type == "BatchNormalization" and is_own(model, first.inputs[3]):
         return Sink(first.inputs[3], -1.0)
-    if first is not None and first.op_type == "Add" and layer.output in first.inputs:
-        constant = first.inputs[1] if first.inputs[0] == layer.output else first.inputs[0]
-        if _is_vector(model, constant, layer) and is_own(model, constant) and layer.output_axis == _last(model, layer):
+    if first is not None and first.op_type == "Add":
+        constant = next(name for name in first.inputs if name in model.constants)
+        if model.constants[constant].size == layer.outputs and is_own(model, constant):
             return Sink(constant, 1.0)
     return None
 
 
-def _last(model: Model, layer: LinearLayer) -> int:
-    return (model.rank(layer.output) or 0) - 1
-
-
 def _is_vector(model: Model, name: str, layer: LinearLayer) -> bool:
-    return name in model.constants and model.constants[name].shape == (layer.outputs,)
+    """Whether a bias is a constant with a number for every output."""
+    array = model.constants.get(name)
+    return array is not None and array.size == layer.outputs and layer.read_bias(model.constants) is not None
 
 
 def is_own(model: Model, name: str) -> bool:

@@ -50,16 +50,21 @@ def apply_transfers(
     Returns:
         The model, the nodes that changed, and how many biases were created.
     """
-    prepared, created = prepare(pruned, set(transfers), keep_structure=keep_structure)
     originals = {layer.output: layer for layer in find_layers(model)}
+    # Where whole groups of a grouped convolution went, nothing reads them any more.
+    wanted = {
+        layer.output
+        for layer in find_layers(pruned)
+        if layer.output in transfers and originals[layer.output].blocks == layer.blocks
+    }
+    offsets = {output for output in wanted if transfers[output].constants.any()}
+    prepared, created = prepare(pruned, wanted, offsets, keep_structure=keep_structure)
     contents: dict[str, Array] = {}
     nodes = []
     for layer in find_layers(prepared):
-        before = originals.get(layer.output)
-        if layer.output not in transfers or before is None or not is_changeable(prepared, layer):
+        if layer.output not in wanted or not is_changeable(prepared, layer):
             continue
-        if before.blocks != layer.blocks:  # whole groups of a grouped convolution went: nothing reads them any more
-            continue
+        before = originals[layer.output]
         transfer = transfers[layer.output]
         stays = kept[before.source, before.source_axis]
         made = kept.get((before.output, before.output_axis), np.arange(before.outputs))
@@ -77,9 +82,9 @@ def apply_transfers(
         weight = prepared.constants[layer.weight]
         contents[layer.weight] = layer.from_matrix(layer.to_matrix(weight) + added).astype(weight.dtype)
         sink = find_sink(prepared, layer)
-        if sink is not None:
+        if sink is not None and layer.output in offsets:
             sunk = prepared.constants[sink.constant]
-            moved = sunk.astype(np.float64) + sink.factor * np.concatenate(offset)
+            moved = sunk.astype(np.float64) + sink.factor * np.concatenate(offset).reshape(sunk.shape)
             contents[sink.constant] = moved.astype(sunk.dtype)
         nodes.append(layer.node.label)
     return (apply_edits(prepared, Edits(tensors=contents)) if contents else pruned), nodes, created

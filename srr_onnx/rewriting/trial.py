@@ -8,23 +8,23 @@ from typing import Any
 import numpy as np
 
 from srr_onnx.analysis.rule import Positions
-from srr_onnx.errors import ModelError
+from srr_onnx.errors import ModelError, ProofError
 from srr_onnx.graph.model import Model
 from srr_onnx.graph.quantization import unrounded_pairs
+from srr_onnx.rewriting.differences import Differences, find_feeding, is_float, measure_differences
 from srr_onnx.targets.onnxruntime import Session
 
 Array = np.ndarray[Any, Any]
 Results = dict[str, Array]
 
-# A masked channel drops out of exactly these; everywhere else it does no harm.
+# A masked channel drops out of exactly these; everywhere else it does no harm. docs/plan-file.md promises this list to
+# those who check a result from outside; what other operators sum over (Attention, DeformConv) goes inexactly.
 SUMMING_OPERATORS = frozenset(
     {
         "Conv",
         "ConvTranspose",
-        "DeformConv",
         "Gemm",
         "MatMul",
-        "Attention",
         "LSTM",
         "GRU",
         "RNN",
@@ -35,7 +35,7 @@ SUMMING_OPERATORS = frozenset(
     }
 )
 
-_OTHER_FLOATS = frozenset({"float64", "float16", "bfloat16"})
+_HALVES = frozenset({"float16", "bfloat16"})
 # Masks that move the outputs by less than this leave the proof to the activations.
 _LEAST_MOVE = 1e-3
 
@@ -48,6 +48,12 @@ class Trial:
         pruned: The pruned model.
         masks: Result of `make_masks`.
         threads: Threads per operator; 0 lets the runtime choose.
+
+    Attributes:
+        compared: Outputs, and the floating-point values behind outputs of another kind.
+        inside: Activations that had to be compared as well.
+        as_float32: Whether all of it runs in float32.
+        is_rounded: Whether quantized activations are rounded.
     """
 
     def __init__(self, model: Model, pruned: Model, masks: Mapping[tuple[int, int], Array], threads: int) -> None:
@@ -57,10 +63,16 @@ class Trial:
         self.threads = threads
         self.as_float32 = self._needs_float32()
         self.is_rounded = True
+        self._made = {name for node in pruned.nodes for name in node.outputs if name}
+        self.compared = list(dict.fromkeys([*model.outputs, *find_feeding(model, self._made)]))
+        self.inside: list[str] = []
 
     def _needs_float32(self) -> bool:
-        """Whether the runtime cannot run the original as it is (convolutions in double or bfloat16, say)."""
-        if not any(dtype.name in _OTHER_FLOATS for dtype in self.model.dtypes.values()):
+        """Whether types are too coarse to tell a mistake from rounding, or nothing that the runtime can run."""
+        used = {dtype.name for dtype in self.model.dtypes.values()}
+        if used & _HALVES:
+            return True
+        if "float64" not in used:
             return False
         try:
             Session(self.model, is_exact=True)
@@ -69,13 +81,31 @@ class Trial:
         return False
 
     def run_original(self, feeds: Mapping[str, Array]) -> tuple[Results, Results]:
-        """Outputs of the original and of the masked original (the same without masks)."""
-        before = self._open(self.model).run(feeds)
-        return before, self._open(self.model, masks=self.masks).run(feeds) if self.masks else before
+        """Compared values of the original and of the masked original (the same without masks)."""
+        before = self._open(self.model, self.compared).run(feeds)
+        return before, self._open(self.model, self.compared, self.masks).run(feeds) if self.masks else before
 
     def run_pruned(self, feeds: Mapping[str, Array]) -> Results:
-        """Outputs of the pruned model."""
-        return self._open(self.pruned).run(feeds)
+        """Compared values of the pruned model."""
+        return self._open(self.pruned, self.compared).run(feeds)
+
+    def run_in_own_types(self, feeds: Mapping[str, Array]) -> tuple[Results, Results] | None:
+        """Outputs of the masked original and of the pruned model as their files are; None if the runtime cannot.
+
+        Raises:
+            ProofError: It can run the original, not the pruned model.
+        """
+        names = self.model.outputs
+        try:
+            want = Session(self.model, names, self.threads, is_exact=True, masks=self.masks).run(feeds)
+        except ModelError:
+            return None
+        try:
+            return want, Session(self.pruned, names, self.threads, is_exact=True).run(feeds)
+        except ModelError as error:
+            raise ProofError(
+                f"the pruned model does not run in its own types, as the original does: {error}"
+            ) from error
 
     def leave_rounding_out(self) -> bool:
         """Leave the rounding of quantized activations out from now on; False where there is none."""
@@ -89,69 +119,66 @@ class Trial:
         got: Results,
         feeds: Mapping[str, Array],
         kept: Mapping[tuple[str, int], Positions],
-    ) -> tuple[float, float]:
-        """Error of the pruned model, and how far the masks moved the original."""
-        names = self.model.outputs
-        error, moved = distance(got, want, names), _finite(distance(before, want, names))
+    ) -> tuple[Differences, float]:
+        """How far the pruned model is from the masked original, and how far the masks moved the original."""
+        inner = {(name, axis): kept[name, axis] for name, axis in kept if name in self.compared}
+        errors, moved = self._differ(before, want, got, inner)
         if self.masks and moved < _LEAST_MOVE:
             # A saturated output, or one that is no number, says little about the net before it, so the activations
             # are compared as well.
-            inside = self.compare_inside(feeds, kept)
-            error, moved = float(np.maximum(error, inside[0])), max(moved, _finite(inside[1]))
-        return error, moved
+            self.inside = self._find_inside(kept)
+            want = self._open(self.model, self.inside, self.masks).run(feeds)
+            before = self._open(self.model, self.inside).run(feeds)
+            got = self._open(self.pruned, self.inside).run(feeds)
+            more, further = self._differ(before, want, got, kept)
+            errors, moved = errors.joined(more), max(moved, further)
+        return errors, moved
 
-    def noise(self, feeds: Mapping[str, Array], seed: int) -> float:
-        """How far an input that is off by a rounding error moves the masked original's outputs."""
+    def noise(self, feeds: Mapping[str, Array], seed: int) -> Differences:
+        """How far an input that is off by a rounding error moves the compared values of the masked original."""
         rng = np.random.default_rng(seed + 1)
+        exact = {name: value.astype(np.float32) if self.as_float32 else value for name, value in feeds.items()}
         shifted = {
             name: (value * (1 + 1e-6 * rng.standard_normal(value.shape))).astype(value.dtype)
             if value.dtype.kind == "f"
             else value
-            for name, value in feeds.items()
+            for name, value in exact.items()
         }
-        session = self._open(self.model, masks=self.masks)
-        return distance(session.run(shifted), session.run(feeds), self.model.outputs)
+        names = [*self.compared, *self.inside]
+        # One session for each: in a second run, random numbers are not those of the first.
+        first, second = (self._open(self.model, names, self.masks).run(inputs) for inputs in (shifted, exact))
+        return measure_differences(first, second, names)
 
-    def compare_inside(
-        self, feeds: Mapping[str, Array], kept: Mapping[tuple[str, int], Positions]
-    ) -> tuple[float, float]:
-        """Largest error and largest move inside the net.
-
-        Compared are the activations that shrink, at the positions that stay, and what is summed up from them.
-        """
-        made = {name for node in self.pruned.nodes for name in node.outputs}
-        masked = {index for index, _ in self.masks}
-        sums = [node.outputs[0] for node in self.model.nodes if node.index in masked]
-        candidates = dict.fromkeys([name for name, _ in kept] + sums)
-        no_type = np.dtype(int)
-        names = [name for name in candidates if name in made and self.model.dtypes.get(name, no_type).kind == "f"]
-        want = self._open(self.model, names, self.masks).run(feeds)
-        before = self._open(self.model, names).run(feeds)
-        got = self._open(self.pruned, names).run(feeds)
+    def _differ(
+        self, before: Results, want: Results, got: Results, kept: Mapping[tuple[str, int], Positions]
+    ) -> tuple[Differences, float]:
+        """Differences of the pruned model, and how far the masks move the numbers, at the positions that stay."""
+        names = list(want)
         for (name, axis), positions in kept.items():
             if name in want:
                 want[name] = want[name].take(positions, axis=axis)
                 before[name] = before[name].take(positions, axis=axis)
-        if any(want[name].shape != got[name].shape for name in names):
-            return float("nan"), 0.0
-        return distance(got, want, names), distance(before, want, names)
+        return measure_differences(got, want, names), measure_differences(before, want, names).largest_finite
+
+    def _find_inside(self, kept: Mapping[tuple[str, int], Positions]) -> list[str]:
+        """The activations that shrink, and what is made of them and does not."""
+        shrinking = {name for name, _ in kept}
+        ends = [name for node in self.model.nodes if shrinking.intersection(node.inputs) for name in node.outputs]
+        candidates = dict.fromkeys([*shrinking, *ends])
+        return [name for name in candidates if name in self._made and is_float(self.model, name)]
 
     def _open(
-        self, model: Model, outputs: Sequence[str] = (), masks: Mapping[tuple[int, int], Array] | None = None
+        self, model: Model, outputs: Sequence[str], masks: Mapping[tuple[int, int], Array] | None = None
     ) -> Session:
         return Session(
             model,
-            outputs or None,
+            outputs,
             self.threads,
             is_exact=True,
             masks=masks,
             as_float32=self.as_float32,
             is_rounded=self.is_rounded,
         )
-
-
-def _finite(value: float) -> float:
-    return value if np.isfinite(value) else 0.0
 
 
 def make_masks(model: Model, kept: Mapping[tuple[str, int], Positions]) -> dict[tuple[int, int], Array]:
@@ -171,8 +198,7 @@ def make_masks(model: Model, kept: Mapping[tuple[str, int], Positions]) -> dict[
     for node in model.nodes:
         if node.op_type not in SUMMING_OPERATORS:
             continue
-        # Only an Einsum sums over more than its first two operands.
-        for slot, name in enumerate(node.inputs if node.op_type == "Einsum" else node.inputs[:2]):
+        for slot, name in enumerate(node.inputs[:2]):
             if name in by_value:
                 masks[node.index, slot] = _mask(model, name, by_value[name])
     return masks
@@ -186,31 +212,3 @@ def _mask(model: Model, name: str, axes: Mapping[int, Positions]) -> Array:
         part[positions] = 1
         mask = mask * part.reshape([-1 if a == axis else 1 for a in range(len(shape))])
     return mask
-
-
-def distance(first: Mapping[str, Array], second: Mapping[str, Array], names: Sequence[str]) -> float:
-    """Measure how far two results are apart.
-
-    Args:
-        first: Values by name.
-        second: Others.
-        names: Which to compare.
-
-    Returns:
-        Largest difference over all floating-point values, relative to the largest value of the second; NaN where only
-        one of the two is finite.
-    """
-    worst = 0.0
-    for name in names:
-        a, b = np.asarray(first[name]), np.asarray(second[name])
-        if a.dtype.kind != "f" or a.shape != b.shape or a.size == 0:
-            continue
-        a, b = a.astype(np.float64), b.astype(np.float64)
-        if not (np.isfinite(b).all() and np.isfinite(a).all()):
-            same = (np.isnan(a) == np.isnan(b)).all() and np.array_equal(a[np.isinf(a)], b[np.isinf(b)])
-            if not same:
-                return float("nan")
-            a, b = np.where(np.isfinite(a), a, 0), np.where(np.isfinite(b), b, 0)
-        scale = float(np.abs(b).max()) or 1.0
-        worst = max(worst, float(np.abs(a - b).max()) / scale)
-    return worst

@@ -15,14 +15,16 @@ import numpy as np
 from srr_onnx.analysis.rule import Positions
 from srr_onnx.errors import ModelError, ProofError
 from srr_onnx.graph.model import Model, Shape
-from srr_onnx.rewriting.trial import Results, Trial, distance, make_masks
+from srr_onnx.rewriting.differences import Differences, is_finite, measure_differences, shapes_of
+from srr_onnx.rewriting.trial import Results, Trial, make_masks
 
 Array = np.ndarray[Any, Any]
 
-# Largest difference relative to the largest output, per element type. Summation in another order costs about
-# 1e-6 in float32 on nets of a hundred layers.
-_TOLERANCES = {"float16": 2e-2, "bfloat16": 1e-1}
+# Largest difference relative to the largest element of a value. Summation in another order costs about 1e-6 in
+# float32 on nets of a hundred layers.
 _TOLERANCE = 1e-4
+# Share of class numbers or flags that may differ where the scores behind them agree: two of those may tie.
+_TIES = 1e-2
 _MAGNIFIED = 10.0
 _LARGEST_TOLERANCE = 1e-2
 
@@ -112,6 +114,8 @@ def verify_pruned(
             raise ModelError(f"{error} (at the size chosen for the open axes: give another with --input)") from error
         raise
     found = _measure(trial, feeds, originals, kept, is_exact=is_exact, seed=seed)
+    if trial.as_float32:
+        _check_own_types(trial, feeds)
     if not model.elsewhere:
         return found
     feeds = make_feeds(model, seed, model.elsewhere)
@@ -146,27 +150,70 @@ def _measure(
     """Compare the pruned model with the original and the masked original on one input."""
     model = trial.model
     (before, want), got = originals, trial.run_pruned(feeds)
-    for name in model.outputs:
-        if np.shape(got[name]) != np.shape(want[name]):
-            raise ProofError(
-                f"output {name!r} of the pruned model has shape {list(np.shape(got[name]))} instead of "
-                f"{list(np.shape(want[name]))}: nothing was written, please report this model"
-            )
-    tolerance = max(_TOLERANCES.get(str(model.dtypes.get(name)), _TOLERANCE) for name in model.outputs)
+    _check_shapes(model, want, got)
     if not is_exact:
-        return Proof(0.0, distance(before, got, model.outputs), 0, tolerance, is_exact, {}, trial.is_rounded)
+        moved = measure_differences(before, got, model.outputs).largest_finite
+        return Proof(0.0, moved, 0, _TOLERANCE, is_exact, {}, trial.is_rounded)
     if trial.is_rounded and trial.leave_rounding_out():
         # A sum in another order can end on the other side of a rounding boundary, a whole step of eight bits away; and
         # a mistake can hide below a step. Without the rounding the two models have to agree as closely as any others.
         before, want = trial.run_original(feeds)
         got = trial.run_pruned(feeds)
-    error, moved = trial.compare(before, want, got, feeds, kept)
-    if error > tolerance:
-        # Rounding can be magnified, by a softmax say: as much as an input that is off by a rounding error would be.
-        tolerance = max(tolerance, min(_MAGNIFIED * trial.noise(feeds, seed), _LARGEST_TOLERANCE))
-    if not error <= tolerance:  # also true for NaN
-        raise ProofError(
-            f"the pruned model differs from the masked original by {error:.2g} (allowed {tolerance:.2g}): "
-            "nothing was written, please report this model"
-        )
-    return Proof(error, moved, len(trial.masks), tolerance, is_exact, {}, trial.is_rounded)
+    errors, moved = trial.compare(before, want, got, feeds, kept)
+    tolerance = _TOLERANCE
+    if not (errors.worst <= _TOLERANCE and all(share <= _TIES for share in errors.others.values())):
+        tolerance = _allow_noise(errors, trial.noise(feeds, seed))
+    return Proof(errors.worst, moved, len(trial.masks), tolerance, is_exact, {}, trial.is_rounded)
+
+
+def _check_shapes(model: Model, want: Results, got: Results) -> None:
+    for name in model.outputs:
+        if shapes_of(got[name]) != shapes_of(want[name]):
+            raise ProofError(
+                f"output {name!r} of the pruned model has shape {shapes_of(got[name])} instead of "
+                f"{shapes_of(want[name])}: nothing was written, please report this model"
+            )
+
+
+def _check_own_types(trial: Trial, feeds: Mapping[str, Array]) -> None:
+    """What was proven in float32 has to run in the file's own types as well, and must not overflow anew there."""
+    results = trial.run_in_own_types(feeds)
+    if results is None:
+        return
+    _check_shapes(trial.model, *results)
+    for name in trial.model.outputs:
+        if is_finite(results[0][name]) and not is_finite(results[1][name]):
+            raise ProofError(
+                f"output {name!r} of the pruned model overflows its element type, the original's does not: "
+                "nothing was written, please report this model"
+            )
+
+
+def _allow_noise(errors: Differences, noise: Differences) -> float:
+    """Judge differences above the tolerance.
+
+    Rounding can be magnified, by a softmax say: every value may be off by as much as an input that is off by a rounding
+    error would make it.
+
+    Returns:
+        The largest tolerance that was needed.
+
+    Raises:
+        ProofError: That does not explain them.
+    """
+    tolerance = _TOLERANCE
+    for name, error in errors.numbers.items():
+        allowed = max(_TOLERANCE, min(_MAGNIFIED * noise.numbers.get(name, 0.0), _LARGEST_TOLERANCE))
+        if not error <= allowed:  # also true for NaN
+            raise ProofError(
+                f"the pruned model differs from the masked original by {error:.2g} at {name!r} "
+                f"(allowed {allowed:.2g}): nothing was written, please report this model"
+            )
+        tolerance = max(tolerance, allowed if error > _TOLERANCE else 0.0)
+    for name, share in errors.others.items():
+        if share > max(_TIES, _MAGNIFIED * noise.others.get(name, 0.0)):
+            raise ProofError(
+                f"{share:.0%} of the elements of {name!r} differ between the pruned model and the masked original: "
+                "nothing was written, please report this model"
+            )
+    return tolerance

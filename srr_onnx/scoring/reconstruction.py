@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -67,38 +67,76 @@ def choose_columns(layers: Sequence[LinearLayer], groups: Groups, seed: int = 0)
     return chosen
 
 
-def find_eliminations(
-    model: Model,
-    groups: Groups,
-    observation: Observation,
-    on_group: Callable[[int, int], None] = lambda done, steps: None,
-) -> dict[str, Elimination]:
+class EliminationSearch:
+    """Takes layers as they are observed, and settles a group as soon as all that read it are known.
+
+    Args:
+        model: Loaded model.
+        groups: Result of `find_groups(model)`.
+        readers: Result of `find_readers`: the layers that will come.
+    """
+
+    def __init__(self, model: Model, groups: Groups, readers: Sequence[LinearLayer]) -> None:
+        self._model = model
+        self._groups = groups
+        self._found: dict[str, Elimination] = {}
+        self._problems: dict[str, list[Problem]] = {}
+        self._expected: dict[str, set[str]] = {}
+        for layer in readers:
+            units = groups.values[layer.source, layer.source_axis]
+            for group in groups:
+                if _is_in(units, group).any():
+                    self._expected.setdefault(group.id, set()).add(layer.output)
+
+    def add(self, observed: Observed) -> None:
+        """Take a layer; its moments are used up."""
+        if observed.moments is None:
+            return
+        for group_id, problem in _pose_problems(self._model, self._groups, observed, observed.moments):
+            self._problems.setdefault(group_id, []).append(problem)
+        observed.moments.forget()
+        for group in self._groups:
+            waiting = self._expected.get(group.id, set())
+            if observed.layer.output in waiting:
+                waiting.discard(observed.layer.output)
+                if not waiting:
+                    self._settle(group)
+
+    def finish(self) -> dict[str, Elimination]:
+        """Give the order of every group's units, by group id.
+
+        Groups that no linear layer reads are ordered by the energy of their filters.
+        """
+        for group in self._groups:
+            if group.id not in self._found:
+                self._settle(group)
+        return {group.id: self._found[group.id] for group in self._groups}
+
+    def _settle(self, group: PruningGroup) -> None:
+        problems = self._problems.pop(group.id, None)
+        if problems is None:
+            rows = Slices(self._model, group).with_role(Role.FILTER)
+            self._found[group.id] = _share_energy(rows, group.size)
+        else:
+            self._found[group.id] = eliminate(problems, group.size)
+
+
+def find_eliminations(model: Model, groups: Groups, observation: Observation) -> dict[str, Elimination]:
     """Find the order in which every group's units go, and the error at every width.
 
     Args:
         model: Loaded model.
         groups: Result of `find_groups(model)`.
         observation: What the layers did on the samples; their moments are used up.
-        on_group: Told the groups done and all groups.
 
     Returns:
         By group id. Groups that no linear layer reads are ordered by the energy of their filters.
     """
-    problems: dict[str, list[Problem]] = {}
-    for observed in observation.layers.values():
-        if observed.moments is not None:
-            for group_id, problem in _pose_problems(model, groups, observed, observed.moments):
-                problems.setdefault(group_id, []).append(problem)
-            observed.moments.forget()
-    found = {}
-    for number, group in enumerate(groups):
-        posed = problems.pop(group.id, None)
-        if posed is None:
-            found[group.id] = _share_energy(Slices(model, group).with_role(Role.FILTER), group.size)
-        else:
-            found[group.id] = eliminate(posed, group.size)
-        on_group(number + 1, len(groups))
-    return found
+    watched = [observed for observed in observation.layers.values() if observed.moments is not None]
+    search = EliminationSearch(model, groups, [observed.layer for observed in watched])
+    for observed in watched:
+        search.add(observed)
+    return search.finish()
 
 
 def _column_units(layer: LinearLayer, groups: Groups) -> Array:
@@ -124,11 +162,12 @@ def _pose_problems(model: Model, groups: Groups, observed: Observed, moments: Mo
             continue
         diagonal = np.einsum("ii->i", covariance)
         diagonal += RIDGE * diagonal.mean() + 1e-12
-        inverse = np.linalg.inv(covariance)
+        # Single precision is enough: the ridge keeps the condition number below 100 times the number of columns.
+        inverse = np.linalg.inv(covariance.astype(np.float32))
         for group in owners:
             columns = _sort_by_unit(units[block], group)
             if columns is not None:
-                part = inverse[np.ix_(columns, columns)].astype(np.float32)
+                part = inverse[np.ix_(columns, columns)]
                 rows = matrix[block][columns].astype(np.float32)
                 yield group.id, Problem(part, rows, len(columns) // group.size)
 

@@ -11,7 +11,7 @@ from srr_onnx.calibration.prepare import Calibration
 from srr_onnx.errors import DataError
 from srr_onnx.graph.model import Model
 from srr_onnx.scoring.criterion import ScoreFunction, ScoreOptions
-from srr_onnx.scoring.reconstruction import choose_columns, find_eliminations, find_readers
+from srr_onnx.scoring.reconstruction import EliminationSearch, choose_columns, find_readers
 from srr_onnx.scoring.score import Scores, find_criterion, score_groups
 
 
@@ -53,6 +53,7 @@ def score_with_samples(
         layers = find_layers(model)
         readers = find_readers(layers, groups) if entry.uses_samples else []
         columns = choose_columns(readers, groups, options.seed)
+        search = EliminationSearch(model, groups, readers)
         observation = observe(
             model,
             layers,
@@ -60,11 +61,9 @@ def score_with_samples(
             {layer.output: columns.get(layer.output) for layer in readers},
             {layer.output for layer in layers} if with_targets else set(),
             lambda done, steps: on_stage("observe", done, steps),
+            search.add,
         )
-        if entry.uses_samples:
-            eliminations = find_eliminations(
-                model, groups, observation, lambda done, steps: on_stage("eliminate", done, steps)
-            )
+        eliminations = search.finish() if entry.uses_samples else None
     on_stage("score", 0, len(groups))
     scores = score_groups(
         model, groups, entry, options, lambda done, steps: on_stage("score", done, steps), eliminations

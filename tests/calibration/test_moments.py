@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from srr_onnx.calibration.moments import Moments, Variance
+from srr_onnx.calibration import moments as moments_module
+from srr_onnx.calibration.moments import Moments, RowBuffer, Variance
 
 SPLITS = st.lists(st.integers(1, 40), min_size=1, max_size=6)
 
@@ -79,3 +80,24 @@ def test_adding_gives_the_rows_about_the_first_mean():
     assert moments.add(rows).tolist() == [[[-1.0, -2.0], [1.0, 2.0]]]
     assert moments.add(rows + 2).tolist() == [[[1.0, 0.0], [3.0, 4.0]]]
     assert moments.drift.tolist() == [[1.0, 1.0]]
+
+
+@settings(max_examples=30)
+@given(sizes=st.lists(st.integers(0, 7), max_size=12), enough=st.integers(1, 12))
+def test_buffered_rows_come_out_once_and_in_order(sizes, enough):
+    whole = np.arange(sum(sizes))
+    out = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(moments_module, "_ENOUGH_ROWS", enough)
+        buffer = RowBuffer()
+        for part in np.split(whole, np.cumsum(sizes)[:-1]) if sizes else []:
+            ready = buffer.push(part, -part)
+            if ready is not None:
+                assert len(ready[0]) >= enough
+                out.append(ready)
+        rest = buffer.drain()
+        out += [] if rest is None else [rest]
+        assert buffer.drain() is None
+    for sign, parts in zip((1, -1), zip(*out, strict=True), strict=False):
+        assert (np.concatenate(parts) * sign).tolist() == whole.tolist()
+    assert sum(len(first) for first, _ in out) == len(whole)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import sys
 import tempfile
@@ -226,6 +227,22 @@ def test_model_and_plan_need_different_files(run, model_path, tmp_path):
     assert not (tmp_path / "a").exists()
 
 
+def test_the_plan_that_is_read_is_never_replaced(run, model_path, tmp_path):
+    assert run("prune", model_path, *PRUNE, "--plan", "plan.json").exit_code == 0
+    (tmp_path / "link.json").symlink_to(tmp_path / "plan.json")
+    before = (tmp_path / "plan.json").read_bytes()
+    for spelled in ("plan.json", "./plan.json", "link.json"):
+        words = ("--plan", "plan.json", "-o", spelled, "--force")
+        fails(run("apply", model_path, *words), 1, "is the plan that is read")
+    assert (tmp_path / "plan.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("command", [("inspect",), ("prune", "--flops", "0.3"), ("apply", "--plan", "plan.json")])
+@pytest.mark.parametrize("name", ["", ".", "/"])
+def test_a_model_without_a_name(run, command, name):
+    fails(run(command[0], name, *command[1:]), 1, "is a directory")
+
+
 def test_outputs_that_cannot_be(run, model_path, tmp_path):
     fails(run("prune", model_path, *PRUNE, "-o", tmp_path), 1, "is a directory")
     fails(run("prune", model_path, *PRUNE, "-o", "none/out.onnx"), 1, "'none' does not exist")
@@ -284,6 +301,31 @@ def test_plans_that_are_none(run, model_path, tmp_path, kind):
         (tmp_path / "plan.json").write_bytes(text.encode(errors="surrogateescape"))
     fails(run("apply", model_path, "--plan", "plan.json"), 1, reason)
     assert not (tmp_path / "net.pruned.onnx").exists()
+
+
+@pytest.mark.parametrize("value", [None, 3, "x", [1], {"a": []}])
+@pytest.mark.parametrize(
+    "key",
+    ["criterion", "budget", "cost", "groups", "values", "frozen", "proof", "srr_onnx", "model", "uncounted", "inlined"],
+)
+def test_a_plan_with_a_value_of_another_kind(run, model_path, tmp_path, key, value):
+    assert run("prune", model_path, *PRUNE, "--plan", "plan.json").exit_code == 0
+    plan = json.loads((tmp_path / "plan.json").read_text())
+    is_same_kind = type(plan[key]) is type(value)
+    (tmp_path / "plan.json").write_text(json.dumps({**plan, key: value}))
+    result = run("apply", model_path, "--plan", "plan.json", "-o", "again.onnx")
+    assert "internal error" not in result.stderr
+    if not is_same_kind:
+        fails(result, 1, "the plan is incomplete or damaged", repr(key))
+
+
+@pytest.mark.parametrize("key", ["cap_used", "max_group_ratio"])
+def test_a_plan_whose_budget_holds_no_numbers(run, model_path, tmp_path, key):
+    assert run("prune", model_path, *PRUNE, "--plan", "plan.json").exit_code == 0
+    plan = json.loads((tmp_path / "plan.json").read_text())
+    plan["budget"][key] = "much"
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    fails(run("apply", model_path, "--plan", "plan.json", "-o", "again.onnx"), 1, f"'budget.{key}' has to be a number")
 
 
 def test_a_plan_of_another_network(run, model_path, tmp_path):

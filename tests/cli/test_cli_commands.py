@@ -10,7 +10,7 @@ import pytest
 from builders import Graph, run_ort
 from cli_models import small_graph
 from documented import documented_shape, mismatches
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 from srr_onnx.graph.cost import count_cost, count_layers
 from srr_onnx.graph.load import load_model
@@ -349,3 +349,49 @@ def test_prune_says_when_coarse_units_take_more_than_was_asked(run, tmp_path):
     assert result.stderr == (
         "warning: 33.3% of the FLOPs went instead of 10.0%: the groups that can shrink (1) do so in large steps\n"
     )
+
+
+def test_layers_that_cannot_be_counted_are_shown_and_named(run, tmp_path):
+    g = Graph(opset=17)
+    known = g("Relu", g.conv(g("Relu", g.conv(g.input("x", (1, 3, 8, 8)), 16)), 8))
+    g.output(g.conv(g("Mystery", known, domain="com.example", shape=(1, 8, 8, 8)), 5, name="behind"))
+    del g.shapes["behind"]
+    onnx.save(g.model(), tmp_path / "odd.onnx")
+    shown = run("inspect", tmp_path / "odd.onnx")
+    assert any(line.split()[:3] == ["behind", "Conv", "?"] for line in lines(shown.stdout))
+    assert shown.stderr.startswith("warning: the MACs of behind count as zero")
+    result = run(
+        "prune", tmp_path / "odd.onnx", "--flops", "0.2", "--no-verify", "--format", "json", "--plan", "plan.json"
+    )
+    assert "warning: the MACs of behind count as zero" in result.stderr
+    assert json.loads(result.stdout)["uncounted"] == ["behind"]
+    assert json.loads((tmp_path / "plan.json").read_text())["uncounted"] == ["behind"]
+    layers = json.loads(run("inspect", tmp_path / "odd.onnx", "--format", "json").stdout)["layers"]
+    assert {layer["node"]: layer["macs"] for layer in layers}["behind"] is None
+
+
+def test_a_file_that_grows_is_no_surprise(run, tmp_path):
+    g = Graph(opset=17)
+    value = g("Relu", g.conv(g.input("x", (1, 3, 8, 8)), 16, 3))
+    product = g("MatMul", g.weight(24, 2), g.weight(2, 144))
+    g.output(g.conv(g.conv(value, 24, 3, weight=g("Reshape", product, shape=(24, 16, 3, 3))), 5))
+    onnx.save(g.model(), tmp_path / "thin.onnx")
+    result = run("prune", tmp_path / "thin.onnx", "--flops", "0.2")
+    assert result.exit_code == 0
+    assert "warning: the pruned model has more parameters than the original" in result.stderr
+    again = run("prune", tmp_path / "thin.onnx", "--params", "0.2", "-o", tmp_path / "small.onnx")
+    assert (again.exit_code, "more parameters" in again.stderr) == (0, False)
+
+
+def test_a_note_says_where_a_plan_names_inlined_values(run, tmp_path):
+    g = Graph(opset=17)
+    value = g("Double", g.conv(g.input("x", (1, 3, 8, 8)), 8), domain="local", shape=(1, 8, 8, 8))
+    g.output(g.conv(value, 5))
+    proto = g.model()
+    body = [helper.make_node("Add", ["a", "a"], ["r"])]
+    proto.functions.append(helper.make_function("local", "Double", ["a"], ["r"], body, [helper.make_opsetid("", 17)]))
+    onnx.save(proto, tmp_path / "calls.onnx")
+    result = run("prune", tmp_path / "calls.onnx", "--ratio", "0.5", "--plan", "plan.json")
+    assert (result.exit_code, "onnx.inliner.inline_local_functions" in result.stderr) == (0, True)
+    assert json.loads((tmp_path / "plan.json").read_text())["inlined"] is True
+    assert run("prune", tmp_path / "calls.onnx", "--ratio", "0.5", "--force").stderr == ""

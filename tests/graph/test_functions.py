@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
+import onnx.inliner
 import pytest
 from builders import Graph, feeds_for, run_ort
 from onnx import helper, numpy_helper
@@ -13,6 +14,7 @@ from srr_onnx.analysis.labels import FreezeReason
 from srr_onnx.graph.load import load_model
 from srr_onnx.graph.save import save_model
 from srr_onnx.pipeline import prune
+from srr_onnx.planning.plan import Plan
 
 LOCAL = helper.make_opsetid("local", 1)
 
@@ -94,6 +96,21 @@ def test_a_function_that_cannot_be_inlined_freezes_what_reaches_it() -> None:
     assert [group.nodes for group in find_groups(result.original)] == [("before",)]
     assert list(onnx.load("pruned.onnx").functions) == [old]
     assert result.plan.proof["relative_error"] <= 1e-4
+
+
+def test_a_plan_says_whose_names_it_uses() -> None:
+    onnx.save(a_net(), "net.onnx")
+    plan = prune("net.onnx", flops=0.5, criterion="l1").plan
+    given = onnx.load("net.onnx")
+    before, after = (
+        {name for node in proto.graph.node for name in node.output}
+        for proto in (given, onnx.inliner.inline_local_functions(given))
+    )
+    assert set(plan.values) <= after
+    assert not set(plan.values) <= before
+    assert plan.to_json()["inlined"] is True
+    assert Plan.from_json(plan.to_json()).is_inlined
+    assert not load_model(a_net(opset=12)).is_inlined
 
 
 @pytest.mark.parametrize("opset", [13, 12])

@@ -63,6 +63,58 @@ def test_a_folder_cannot_be_written_over(tmp_path: Path) -> None:
         save_model(a_model(), tmp_path / "missing" / "out.onnx")
 
 
+def test_a_link_stays_and_the_file_that_it_leads_to_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    real, link = tmp_path / "deep" / "real.onnx", tmp_path / "link.onnx"
+    real.write_bytes(b"old")
+    link.symlink_to(tmp_path / "second.onnx")
+    (tmp_path / "second.onnx").symlink_to(Path("deep") / "real.onnx")
+    with pytest.raises(OutputError, match="--force"):
+        save_model(a_model(), link)
+    assert real.read_bytes() == b"old"
+    assert save_model(a_model(), link, force=True) == link
+    assert link.is_symlink()
+    assert not real.is_symlink()
+    assert load_model(real).outputs == a_model().outputs
+    assert leftovers(tmp_path) == leftovers(tmp_path / "deep") == []
+
+
+def test_a_link_to_nothing_makes_the_file_that_it_names(tmp_path: Path) -> None:
+    (tmp_path / "link.onnx").symlink_to(tmp_path / "new.onnx")
+    save_model(a_model(), tmp_path / "link.onnx")
+    assert (tmp_path / "link.onnx").is_symlink()
+    assert load_model(tmp_path / "new.onnx").outputs == a_model().outputs
+
+
+@pytest.mark.parametrize("kind", ["pipe", "loop", "folder", "missing folder"])
+def test_a_link_to_what_is_no_file_is_refused(kind: str, tmp_path: Path) -> None:
+    link, goal = tmp_path / "link.onnx", tmp_path / "goal"
+    if kind == "pipe":
+        os.mkfifo(goal)
+    elif kind == "loop":
+        goal.symlink_to(link)
+    elif kind == "folder":
+        goal.mkdir()
+    else:
+        goal = goal / "out.onnx"
+    link.symlink_to(goal)
+    with pytest.raises(OutputError, match=r"regular file|directory|does not exist"):
+        save_model(a_model(), link, force=True)
+    assert link.is_symlink()
+    assert leftovers(tmp_path) == []
+
+
+def test_data_of_a_large_model_lie_beside_the_file_that_a_link_leads_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(save, "_PROTOBUF_LIMIT", 0)
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "link.onnx").symlink_to(tmp_path / "deep" / "real.onnx")
+    save_model(a_model(), tmp_path / "link.onnx")
+    assert (tmp_path / "deep" / "real.onnx.data").is_file()
+    assert load_model(tmp_path / "link.onnx").outputs == a_model().outputs
+
+
 def test_a_folder_that_is_not_writable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(save.os, "access", lambda path, mode: False)
     with pytest.raises(OutputError, match="not writable"):

@@ -45,7 +45,8 @@ class Case:
             gots = run_model(candidate, chunk)
             for name, want in wants.items():
                 lost += float(((gots[name].astype(np.float64) - want) ** 2).sum())
-                power += float(((want - want.mean(axis=0)) ** 2).sum())
+                others = tuple(axis for axis in range(want.ndim) if axis != 1)
+                power += float(((want - want.mean(axis=others, keepdims=True)) ** 2).sum())
         return lost / power
 
 

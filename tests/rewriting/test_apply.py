@@ -91,6 +91,19 @@ def test_weights_behind_nodes(form: str) -> None:
     assert len(after.graph.node) <= 4
 
 
+def test_what_computed_a_weight_goes_with_outputs_that_nobody_read() -> None:
+    g = Graph(17)
+    x = g.input("x", (1, 3, 4, 4))
+    rows = g("Reshape", g.weight(8, 3, 1, 1, name="w"), shape=(1, 8, 3))
+    # Four constants: onnxruntime 1.31 writes the running statistics into those that are read.
+    vectors = [g.constant(np.full(8, number, np.float32)) for number in (1, 0, 0, 1)]
+    white, *_ = g("BatchNormalization", rows, *vectors, outputs=3, training_mode=1)
+    g.output(g.conv(g("Conv", x, g("Reshape", white, shape=(8, 3, 1, 1))), 2, name="last"))
+    pruned, after = prune(g, [2, 3])
+    assert [node.op_type for node in after.graph.node] == ["Conv", "Conv"]
+    assert count_cost(pruned).params == 2 * 3 + 2 * 2 + 2
+
+
 def test_a_single_channel_is_left() -> None:
     g = Graph(13)
     y = g.conv(g.input("x", (1, 3, 4, 4)), 8, 3, group=1, name="first")

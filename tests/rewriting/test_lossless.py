@@ -23,7 +23,7 @@ from srr_onnx.rewriting.exact.functions import HOMOGENEOUS, POINTWISE
 from srr_onnx.rewriting.exact.gains import Reason
 from srr_onnx.rewriting.exact.search import find_exact
 from srr_onnx.rewriting.lossless import prove_lossless, remove_exact
-from srr_onnx.rewriting.trial import distance
+from srr_onnx.rewriting.differences import measure_differences
 
 DEAD, CONSTANT, DUPLICATE = Reason.DEAD, Reason.CONSTANT, Reason.DUPLICATE
 Array = np.ndarray[Any, Any]

@@ -15,12 +15,7 @@ from srr_onnx.scoring.criterion import Criterion, ScoreOptions, criterion
 from srr_onnx.scoring.elimination import Elimination
 from srr_onnx.scoring.options import SrrOptions
 
-# Those that read parameters alone; what needs samples has tests of its own.
-BUILT_IN = [
-    name
-    for name in criteria
-    if criteria.get(name).function.__module__.startswith("srr_onnx.") and not criteria.get(name).uses_samples
-]
+BUILT_IN = [name for name in criteria if criteria.get(name).function.__module__.startswith("srr_onnx.")]
 OPTIONS = {
     "auto": ScoreOptions(),
     "paper": ScoreOptions(srr=SrrOptions.paper()),

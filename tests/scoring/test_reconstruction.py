@@ -12,7 +12,7 @@ from srr_onnx.calibration.observe import Samples, observe
 from srr_onnx.errors import DataError
 from srr_onnx.graph.load import load_model
 from srr_onnx.scoring import reconstruction
-from srr_onnx.scoring.reconstruction import RIDGE, choose_columns, find_eliminations, find_readers
+from srr_onnx.scoring.reconstruction import RIDGE, EliminationSearch, choose_columns, find_eliminations, find_readers
 from srr_onnx.scoring.score import score_groups
 
 
@@ -193,3 +193,17 @@ def test_the_criterion_ranks_by_the_elimination():
     assert both.redundancy is not None
     with pytest.raises(DataError, match="--data"):
         score_groups(model, groups, "reconstruction")
+
+
+def test_a_group_is_settled_with_its_last_reader():
+    model, groups, observation, _ = measure(residual)
+    readers = find_readers(find_layers(model), groups)
+    search = EliminationSearch(model, groups, readers)
+    settled = []
+    for layer in readers:
+        search.add(observation.layers[layer.output])
+        settled.append(set(search._found))
+    assert [len(ids) for ids in settled] == [0, 1, 2]  # what the sum holds is read by the first and the last
+    model, groups, observation, _ = measure(residual)
+    whole = find_eliminations(model, groups, observation)
+    assert all(np.array_equal(search.finish()[name].order, found.order) for name, found in whole.items())

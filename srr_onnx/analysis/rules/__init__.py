@@ -15,6 +15,7 @@ from srr_onnx.analysis.rules import (
     scattering,
     sequences,
     spatial,
+    stretching,
 )
 
 __all__ = [
@@ -32,4 +33,5 @@ __all__ = [
     "scattering",
     "sequences",
     "spatial",
+    "stretching",
 ]

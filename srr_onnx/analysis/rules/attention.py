@@ -2,6 +2,8 @@
 
 Queries, keys and values hold heads of the same width, on two axes (batch, heads, tokens, width) or folded into one
 (batch, tokens, heads * width). Channels of a head or whole heads can go, not both: the rest has to stay rectangular.
+Who checks a result from outside puts no mask in front of Attention, so the width of queries and keys, over which it
+sums, goes inexactly.
 
 Source: ONNX operators Attention (23, 24, 25) and RotaryEmbedding (23).
 """
@@ -38,7 +40,7 @@ def _is_whole(kept: np.ndarray, width: int) -> bool:
 
 @channel_rule("Attention", since=(23, 24, 25), repair=repair_attention)
 def attention(op: Op) -> None:
-    """Width of queries and keys goes together, width of values passes; or whole heads go, and pass.
+    """Width of queries and keys goes together, inexactly; width of values passes; or whole heads go, and pass.
 
     Several heads of queries that share one of keys and values go with it.
     """
@@ -49,7 +51,7 @@ def attention(op: Op) -> None:
     if len(operands[0]) == 4:
         heads, width = [axes[1] for axes in operands], operands[2][3]
         counts = [op.shape(slot)[1] for slot in range(2)]
-        op.unify(operands[0][3], operands[1][3])
+        op.inexact(op.unify(operands[0][3], operands[1][3]))
     else:
         counts = [op.attribute("q_num_heads"), op.attribute("kv_num_heads")]
         heads, width = _unfold(op, [axes[2] for axes in operands], counts)
@@ -64,7 +66,7 @@ def attention(op: Op) -> None:
 
 
 def _unfold(op: Op, folded: Axes, counts: list[int]) -> tuple[Axes, Labels | None]:
-    """Heads of queries, keys and values, or the width of values where channels of heads can go."""
+    """Heads of queries, keys and values, or the width of values where more channels can go exactly that way."""
     nothing: Axes = [None, None, None]
     if any(labels is None for labels in folded):
         op.freeze(folded, FreezeReason.FIXED_AXIS)
@@ -74,7 +76,9 @@ def _unfold(op: Op, folded: Axes, counts: list[int]) -> tuple[Axes, Labels | Non
         for labels, count in zip(folded, [counts[0], counts[1], counts[1]], strict=True)
         if labels is not None
     )
-    if op.labels.count_free(value, value.T) > op.labels.count_free(query, query) + op.labels.count_free(value, value):
+    by_head = op.labels.count_free(value, value.T)
+    channels = by_head * (query.size + key.size + value.size) // counts[1]
+    if by_head > 1 and channels >= op.labels.count_free(value, value) * counts[1]:
         for grid in (query, key, value):
             for column in grid.T[1:]:
                 op.unify(grid[:, 0], column)
@@ -82,7 +86,7 @@ def _unfold(op: Op, folded: Axes, counts: list[int]) -> tuple[Axes, Labels | Non
     for grid in (query, key, value):
         for row in grid[1:]:
             op.unify(grid[0], row)
-    op.unify(query[0], key[0])
+    op.inexact(op.unify(query[0], key[0]))
     return nothing, value[0]
 
 

@@ -35,13 +35,17 @@ def conv(op: Op) -> None:
 
     A grouped convolution stays rectangular in one of two ways: the same offsets go in every group, or whole
     groups go. The way that leaves more free units is taken; depthwise is the case of one channel per group.
+    Channels that are folded into the batch pass: every sample is convolved on its own.
     """
     _convolve(op, bias=2)
 
 
 @channel_rule("DeformConv", since=(19, 22), repair=repair_conv_groups)
 def deform_conv(op: Op) -> None:
-    """As Conv; what says where to look stays. The same channels go in every group that shares its offsets."""
+    """As Conv; what says where to look stays. The same channels go in every group that shares its offsets.
+
+    Channels that it sums over go inexactly: who checks a result from outside puts no mask in front of it.
+    """
     x, shared = op.axes(0)[1], op.attribute("offset_group", 1)
     for slot in (2, 4):
         if op.has(slot):
@@ -50,33 +54,37 @@ def deform_conv(op: Op) -> None:
         op.freeze(x, FreezeReason.LAYOUT, "groups of channels and of offsets")
     elif shared > 1 and x is not None:
         _tie_offsets(op, x, shared)
-    _convolve(op, bias=3)
+    op.freeze(op.axes(0)[0], FreezeReason.FIXED_AXIS, "batch axis")
+    _convolve(op, bias=3, is_checked=False)
 
 
-def _convolve(op: Op, bias: int) -> None:
+def _convolve(op: Op, bias: int, *, is_checked: bool = True) -> None:
     weight, x = op.axes(1), op.axes(0)
     conv_groups = op.attribute("group", 1)
     filters, taken = weight[0], weight[1]
     op.freeze(weight[2:], FreezeReason.FIXED_AXIS)
     op.freeze(x[2:], FreezeReason.FIXED_AXIS, "spatial axis")
-    op.freeze(x[0], FreezeReason.FIXED_AXIS, "batch axis")
     op.role(1, 0, Role.FILTER)
     if conv_groups == 1:
         op.unify(x[1], taken)
         op.role(1, 1, Role.INPUT)
+        if not is_checked:
+            op.inexact(taken)
     elif x[1] is None or filters is None:
         op.freeze([x[1], filters, taken], FreezeReason.FIXED_AXIS)
-    elif _offsets_leave_more(op, x[1], filters, conv_groups):
+    elif _offsets_leave_more(op, x[1], filters, conv_groups, is_checked):
         _tie_offsets(op, x[1], conv_groups)
         _tie_offsets(op, filters, conv_groups)
         op.unify(x[1][: len(x[1]) // conv_groups], taken)
         op.role(1, 1, Role.INPUT)
+        if not is_checked:
+            op.inexact(taken)
     else:
         _tie_groups(op, x[1], x[1], conv_groups)
         _tie_groups(op, x[1], filters, conv_groups)
         op.freeze(taken, FreezeReason.FIXED_AXIS)
     _bias(op, bias, filters)
-    op.out([None, filters, *[None] * (len(op.out_shape()) - 2)])
+    op.out([op.samples(x[0]), filters, *[None] * (len(op.out_shape()) - 2)])
 
 
 @channel_rule("ConvTranspose", since=(1, 11, 22), repair=repair_conv_groups)
@@ -87,7 +95,6 @@ def conv_transpose(op: Op) -> None:
     taken, filters = weight[0], weight[1]
     op.freeze(weight[2:], FreezeReason.FIXED_AXIS)
     op.freeze(x[2:], FreezeReason.FIXED_AXIS, "spatial axis")
-    op.freeze(x[0], FreezeReason.FIXED_AXIS, "batch axis")
     made = filters
     if conv_groups == 1:
         op.unify(x[1], taken)
@@ -112,7 +119,7 @@ def conv_transpose(op: Op) -> None:
             op.freeze(filters, FreezeReason.FIXED_AXIS)
             op.role(1, 0, Role.FILTER)
     _bias(op, 2, made)
-    op.out([None, made, *[None] * (len(op.out_shape()) - 2)])
+    op.out([op.samples(x[0]), made, *[None] * (len(op.out_shape()) - 2)])
 
 
 def _bias(op: Op, slot: int, filters: Labels | None) -> None:
@@ -121,12 +128,14 @@ def _bias(op: Op, slot: int, filters: Labels | None) -> None:
         op.role(slot, 0, Role.SHIFT)
 
 
-def _offsets_leave_more(op: Op, x: Labels, filters: Labels, conv_groups: int) -> bool:
+def _offsets_leave_more(op: Op, x: Labels, filters: Labels, conv_groups: int, is_checked: bool) -> bool:
     blocks = x.reshape(conv_groups, -1)
     by_group = op.labels.count_free(x, blocks.T)
     if by_group >= (len(x) + len(filters)) // conv_groups:
         return False  # no more than one class per offset could be left
-    by_offset = op.labels.count_free(x, blocks) + op.labels.count_free(filters, filters.reshape(conv_groups, -1))
+    by_offset = op.labels.count_free(filters, filters.reshape(conv_groups, -1))
+    if is_checked:
+        by_offset += op.labels.count_free(x, blocks)
     return by_offset > by_group
 
 

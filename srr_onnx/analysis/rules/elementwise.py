@@ -23,7 +23,7 @@ def same_channels(op: Op) -> None:
 
 for _name in (
     "Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "BitCast", "BitwiseNot", "Cast", "Ceil", "Celu", "Clip",
-    "Cos", "Cosh", "Dropout", "Elu", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid", "HardSwish", "Identity",
+    "Cos", "Cosh", "Elu", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid", "HardSwish", "Identity",
     "IsInf", "IsNaN", "LeakyRelu", "Log", "Mish", "Neg", "Not", "Reciprocal", "Relu", "Round", "Selu", "Shrink",
     "Sigmoid", "Sign", "Sin", "Sinh", "Softplus", "Softsign", "Sqrt", "Swish", "Tan", "Tanh", "ThresholdedRelu",
 ):  # fmt: skip
@@ -43,6 +43,17 @@ def draw(op: Op) -> None:
     for labels in x:
         op.inexact(labels)
     op.out(x)
+
+
+@channel_rule("Dropout", since=(1, 6, 7, 10, 12, 13, 22))
+def dropout(op: Op) -> None:
+    """Passes its input on, unless it is in training: then it draws a number for every element in turn."""
+    mode = op.constant(2)
+    is_old = op.node.since_version < 7
+    if (op.has(2) and (mode is None or mode.any())) or (is_old and not op.attribute("is_test", 0)):
+        for labels in op.axes(0):
+            op.inexact(labels)
+    same_channels(op)
 
 
 def broadcast(op: Op) -> None:
@@ -87,10 +98,13 @@ def tie_broadcast(op: Op, slots: list[int]) -> Axes:
 
 _ROLES = {"Mul": Role.SCALE, "Div": Role.SCALE, "Add": Role.SHIFT, "Sub": Role.SHIFT}
 
-for _name in (
-    "Add", "And", "BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "Div", "Equal", "Greater", "GreaterOrEqual",
-    "Less", "LessOrEqual", "Max", "Mean", "Min", "Mod", "Mul", "Or", "Pow", "Sub", "Sum", "Where", "Xor",
-):  # fmt: skip
+BROADCASTING = frozenset(
+    {
+        "Add", "And", "BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "Div", "Equal", "Greater", "GreaterOrEqual",
+        "Less", "LessOrEqual", "Max", "Mean", "Min", "Mod", "Mul", "Or", "Pow", "Sub", "Sum", "Where", "Xor",
+    }
+)  # fmt: skip
+for _name in sorted(BROADCASTING):
     # Before version 7 broadcasting was an attribute with its own meaning: those versions have no rule.
     channel_rule(_name, since=range(7, 26))(broadcast)
 

@@ -1,4 +1,4 @@
-"""Rules of operators that join and part along an axis: Concat, Split, Pad, Tile.
+"""Rules of operators that join and part along an axis: Concat, Split, Pad.
 
 Source: the ONNX operator pages of these operators, versions as listed.
 """
@@ -142,17 +142,3 @@ def pad(op: Op) -> None:
         else:
             result[axis] = np.concatenate([fresh_labels(op.labels, begin), labels, fresh_labels(op.labels, end)])
     op.out(result)
-
-
-@channel_rule("Tile", since=(6, 13))
-def tile(op: Op) -> None:
-    """Channels repeat as a whole."""
-    repeats = op.settled(1)
-    if repeats is None:
-        raise CannotFollow(FreezeReason.COMPUTED_OPERAND, "repeats")
-    op.out(
-        [
-            None if labels is None else np.tile(labels, int(count))
-            for labels, count in zip(op.axes(0), repeats, strict=True)
-        ]
-    )

@@ -74,7 +74,8 @@ def _any(labels: list[Labels | None]) -> bool:
 def einsum(op: Op) -> None:
     """One letter, one set of channels: a letter that the result lacks is summed over.
 
-    The diagonal of an operand, a letter that stands twice in one term, stays whole.
+    The diagonal of an operand, a letter that stands twice in one term, stays whole. A letter that is summed over and
+    that the first two operands lack goes inexactly: who checks a result from outside masks those two.
     """
     terms, result = _parse_einsum(op)
     found: dict[str, Labels | None] = {}
@@ -89,6 +90,8 @@ def einsum(op: Op) -> None:
         if _any(tied):
             for other in tied[1:]:
                 op.unify(tied[0], other)
+            if letter not in result and min(slot for slot, _ in places) > 1:
+                op.inexact(tied[0])
         found[letter] = next((labels for labels in tied if labels is not None), None)
         for slot, axis in full:
             if letter not in result:

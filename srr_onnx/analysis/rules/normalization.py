@@ -31,8 +31,10 @@ def batch_normalization(op: Op) -> None:
 
 @channel_rule("InstanceNormalization", since=(1, 6, 22))
 def instance_normalization(op: Op) -> None:
-    """Every channel is normalized on its own."""
+    """Every channel is normalized on its own, over all axes behind it."""
     x = op.axes(0)
+    for labels in x[2:]:
+        op.inexact(labels)
     for slot, role in ((1, Role.SCALE), (2, Role.SHIFT)):
         op.unify(x[1], op.axes(slot)[0])
         op.role(slot, 0, role)
@@ -51,6 +53,8 @@ def repair_num_groups(change: Change) -> None:
 def group_normalization(op: Op) -> None:
     """Whole groups go, which is exact. Scale and bias are per group (18) or per channel (21)."""
     x = op.axes(0)
+    for labels in x[2:]:
+        op.inexact(labels)
     channels, count = x[1], op.attribute("num_groups")
     if channels is not None:
         blocks = channels.reshape(count, -1)

@@ -1,4 +1,4 @@
-"""Rules of operators that reorder or refold axes: Transpose, Reshape, Flatten, Squeeze, Unsqueeze, Expand.
+"""Rules of operators that reorder or refold axes: Transpose, Reshape, Flatten, Squeeze, Unsqueeze.
 
 Source: the ONNX operator pages of these operators, versions as listed.
 """
@@ -120,7 +120,7 @@ def reshape(op: Op) -> None:
             place, labels = split_labels(op, flat, tuple(after[axis] for axis in outer))
             found[outer[place]] = labels
     if op.has(1):
-        _check_target(op, found)
+        check_target(op, found)
     op.out(found)
 
 
@@ -172,38 +172,16 @@ def _merge(op: Op, axes: Axes, shape: Shape) -> Labels | None:
     return np.broadcast_to(labels.reshape(form), shape).reshape(-1)
 
 
-def _check_target(op: Op, found: Axes) -> None:
-    """Freeze channels whose size in the target shape is not known in advance."""
+def check_target(op: Op, found: Axes) -> None:
+    """Freeze channels whose size in the target shape is not known in advance.
+
+    Args:
+        op: A node whose second input is the shape of its output.
+        found: Labels of the output's axes.
+    """
     op.settled(1, [])
     size = len(op.out_shape())
     for axis, labels in enumerate(found):
         place = axis - size + op.shape(1)[0]
         if labels is not None and place >= 0 and op.settled(1, [place]) is None:
             op.freeze(labels, FreezeReason.COMPUTED_OPERAND, "target shape")
-
-
-def repair_expand(change: Change) -> None:
-    """Write the new sizes into the target; 1 stands for "as it is"."""
-    target = change.settled(1)
-    if target is None:
-        return
-    sizes = target.astype(np.int64).reshape(-1).copy()
-    for place in range(len(sizes)):
-        if sizes[place] != 1:
-            sizes[place] = change.new_out_shape()[place - len(sizes)]
-    change.mend(1, sizes)
-
-
-@channel_rule("Expand", since=(8, 13), repair=repair_expand)
-def expand(op: Op) -> None:
-    """Axes of size 1 are stretched; channels pass along the others."""
-    x, before, after = op.axes(0), op.shape(0), op.out_shape()
-    found: Axes = [None] * len(after)
-    for axis, labels in enumerate(x):
-        place = axis + len(after) - len(before)
-        if before[axis] != after[place]:
-            op.freeze(labels, FreezeReason.FIXED_AXIS, "broadcast")
-        else:
-            found[place] = labels
-    _check_target(op, found)
-    op.out(found)

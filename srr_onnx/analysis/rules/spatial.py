@@ -23,9 +23,10 @@ def pool(op: Op) -> None:
     if len(op.node.outputs) > 1 and op.node.outputs[1]:
         if not _is_undone(op.model, op.node):
             raise CannotFollow(FreezeReason.SHAPE_IN_USE, "returned indices count channels in")
+        op.freeze(x[0], FreezeReason.SHAPE_IN_USE, "returned indices count samples in")
         op.out([None, x[1], *[None] * (len(x) - 2)], 1)
-    op.freeze([x[0], *x[2:]], FreezeReason.FIXED_AXIS, "spatial axis")
-    op.out([None, x[1], *[None] * (len(x) - 2)])
+    op.freeze(x[2:], FreezeReason.FIXED_AXIS, "spatial axis")
+    op.out([op.samples(x[0]), x[1], *[None] * (len(x) - 2)])
 
 
 def _is_undone(model: Model, pool: Node) -> bool:

@@ -47,6 +47,7 @@ class Row:
         axes: Axes `(slot, axis)` of the operator's constants along which units must lie, no others.
         reason: For operators that keep channels: why.
         inexact: Whether the groups are inexact.
+        others: Sizes of inexact groups that must be found beside exact ones; they are left as they are.
     """
 
     op_type: str
@@ -56,6 +57,7 @@ class Row:
     axes: frozenset[tuple[int, int]] = frozenset()
     reason: FreezeReason | None = None
     inexact: bool = False
+    others: tuple[int, ...] = ()
 
     @property
     def opset(self) -> int:
@@ -102,11 +104,11 @@ def run(model: onnx.ModelProto) -> dict[str, Any]:
         return {output.name: value for output, value in zip(model.graph.output, found, strict=True)}
 
 
-def halve(groups: Groups) -> np.ndarray[Any, Any]:
-    """Keep every unit but the first and the fourth of each group."""
+def halve(groups: Groups, is_exact: bool | None = None) -> np.ndarray[Any, Any]:
+    """Keep every unit but the first and the fourth of each group; only of those that are exact, or inexact, if told."""
     is_kept = np.ones(groups.num_units, bool)
     for group in groups:
-        if group.size > 1:
+        if group.size > 1 and is_exact in (None, group.is_exact):
             is_kept[group.units.start : group.units.stop : 3] = False
     return is_kept
 
@@ -119,7 +121,7 @@ def check(row: Row) -> None:
     assert node.since_version == row.version
     groups = find_groups(model)
     check_groups(row, model, groups)
-    is_kept = halve(groups)
+    is_kept = halve(groups, not row.inexact)
     kept = kept_positions(groups, is_kept)
     pruned = onnx.load(str(save_model(prune_units(model, groups, is_kept), "pruned.onnx", force=True)))
     if (row.op_type, row.version) in UNRUN:
@@ -137,8 +139,8 @@ def check_groups(row: Row, model: Model, groups: Groups) -> None:
     """Sizes and exactness of the groups, the axes of the operator's constants, the reason for what stays."""
     causes = {(frozen.cause.reason, frozen.cause.node) for frozen in groups.frozen}
     assert FreezeReason.RULE_FAILED not in {reason for reason, _ in causes}, groups.frozen
-    assert tuple(group.size for group in groups) == row.sizes, causes
-    assert all(group.is_exact != row.inexact for group in groups)
+    assert tuple(group.size for group in groups if group.is_exact != row.inexact) == row.sizes, causes
+    assert tuple(group.size for group in groups if group.is_exact == row.inexact) == row.others
     nodes = {node.index for node in model.nodes if node.op_type == row.op_type}
     found = {(member.use.slot, member.axis) for group in groups for member in group.members if member.use.node in nodes}
     if row.op_type not in ("Conv",):  # the frame has two of them

@@ -113,12 +113,12 @@ def rotated_folded_whole(g: Graph, y: str, op: str) -> str:
 ALL = tuple(range(1, 26))
 ANGLES = frozenset({(1, 2), (2, 2)})
 ROWS = [
-    *rows("Attention", ALL, of_heads, sizes=(8, 4, 4)),
-    *rows("Attention", ALL, of_scaled_heads, sizes=(8, 4, 4)),
+    *rows("Attention", ALL, of_heads, sizes=(8, 4), others=(4,)),
+    *rows("Attention", ALL, of_scaled_heads, sizes=(8, 4), others=(4,)),
     *rows("Attention", ALL, of_many_heads, sizes=(8, 6)),
     *rows("Attention", ALL, of_heads_that_share, sizes=(8, 3)),
     *rows("Attention", ALL, of_masked_heads, sizes=(8, 6), axes=frozenset({(3, 1)})),
-    *rows("Attention", ALL, of_folded_heads, sizes=(8, 4, 6)),
+    *rows("Attention", ALL, of_folded_heads, sizes=(8, 2)),
     *rows("Attention", ALL, of_many_folded_heads, sizes=(8, 8), axes=frozenset({(3, 0)})),
     *rows("Attention", ALL, of_a_cache, sizes=(8,), reason=FreezeReason.COMPUTED_OPERAND),
     *rows("RotaryEmbedding", ALL, rotated, sizes=(8, 4), axes=ANGLES),

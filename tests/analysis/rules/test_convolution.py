@@ -42,9 +42,16 @@ def deformed_groups_in_two_ways(g: Graph, y: str, op: str) -> str:
     return str(g(op, y, g.weight(6, 4, 1, 2), g.conv(y, 8), pads=[0, 0, 0, 1], group=2, offset_group=2))
 
 
+def on_each_channel(g: Graph, y: str, op: str) -> str:
+    """Channels are folded into the batch: the same filter for all of them."""
+    folded = g("Reshape", y, shape=[8, 1, 4, 4])
+    return str(g("Reshape", g(op, folded, g.weight(1, 1, 3, 3), pads=[1, 1, 1, 1]), shape=[1, 8, 4, 4]))
+
+
 ROWS = [
-    *rows("DeformConv", (19, 22), deformed, sizes=(8, 6), axes=frozenset({(1, 0), (1, 1), (3, 0)})),
-    *rows("DeformConv", (19, 22), deformed_in_two_ways, sizes=(4, 6), axes=frozenset({(1, 0), (1, 1)})),
+    *rows("Conv ConvTranspose", VERSIONS, on_each_channel),
+    *rows("DeformConv", (19, 22), deformed, sizes=(6,), others=(8,), axes=frozenset({(1, 0), (1, 1), (3, 0)})),
+    *rows("DeformConv", (19, 22), deformed_in_two_ways, sizes=(6,), others=(4,), axes=frozenset({(1, 0), (1, 1)})),
     *rows("DeformConv", (19, 22), deformed_groups, sizes=(8,), axes=frozenset({(1, 0)})),
     *rows(
         "DeformConv",
@@ -119,3 +126,15 @@ def test_a_computed_weight_is_followed_or_kept_but_never_cut_wrong() -> None:
     kept = table.kept_positions(groups, is_kept)
     saved = table.onnx.load(str(table.save_model(pruned, "pruned.onnx")))
     assert table.oracle.pruned_equals_masked(g.model(), saved, kept, model.shapes) < table.oracle.TOLERANCE
+
+
+def test_channels_in_a_batch_of_open_size_stay() -> None:
+    """At run time they may lie there several times over, so no one mask fits."""
+    g = Graph(17)
+    y = g("Reshape", g.conv(g.input("x", (1, 3, 4, 4), dynamic={0: "N"}), 8, name="first"), shape=[-1, 1, 4, 4])
+    y = g("Conv", y, g.weight(1, 1, 3, 3), pads=[1, 1, 1, 1], name="each")
+    g.output(g.conv(g("Reshape", y, shape=[-1, 8, 4, 4]), 2))
+    groups = table.find_groups(table.load_model(g.model()))
+    assert [(f.cause.reason, f.cause.node) for f in groups.frozen if f.filters == "first"] == [
+        (FreezeReason.FIXED_AXIS, "each")
+    ]

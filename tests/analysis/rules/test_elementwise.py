@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import rows as table
 from builders import Graph
@@ -48,6 +49,10 @@ def clip(g: Graph, y: str, op: str) -> str:
     return str(g(op, y, min=-0.5, max=0.5))
 
 
+def dropout_in_training(g: Graph, y: str, op: str) -> str:
+    return str(g(op, y, g.constant(np.float32(0.5)), g.constant(np.array(True)), shape=g.shapes[y]))
+
+
 def dropout(g: Graph, y: str, op: str) -> str:
     return str(g(op, y, outputs=["kept", "mask"])[0]) if g.opset >= 12 else str(g(op, y))
 
@@ -72,6 +77,7 @@ UNARY = [
     *rows("BitCast", (26,), bit_cast),
     *rows("Clip", ALL, clip),
     *rows("Dropout", ALL, dropout),
+    *rows("Dropout", (12, 13, 22), dropout_in_training, inexact=True),
 ]
 
 

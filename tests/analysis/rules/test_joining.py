@@ -43,10 +43,6 @@ def pad_reflected_channels(g: Graph, y: str, op: str) -> str:
     return str(g(op, y, pads=[0, 1, 0, 0, 0, 0, 0, 0], mode="reflect"))
 
 
-def tile(g: Graph, y: str, op: str) -> str:
-    return str(g(op, y, g.ints(1, 2, 1, 2)))
-
-
 ROWS = [
     *rows("Concat", ALL, concat, sizes=(8, 4)),
     *rows("Split", ALL, split_listed, sizes=(2, 6)),
@@ -55,7 +51,6 @@ ROWS = [
     *rows("Pad", ALL, pad_channels),
     *rows("Pad", tuple(range(18, 26)), pad_named_axes),
     *rows("Pad", ALL, pad_reflected_channels, sizes=(), reason=FreezeReason.LAYOUT),
-    *rows("Tile", ALL, tile),
 ]
 
 

@@ -66,6 +66,11 @@ def einsum_of_three(g: Graph, y: str, op: str) -> str:
     return str(g(op, y, g.conv(y, 5, name="left"), g.weight(6, 5), equation="nchw,nkhw,mk->nmhw"))
 
 
+def einsum_of_last(g: Graph, y: str, op: str) -> str:
+    """Who checks from outside masks two operands, and nothing but the third knows k."""
+    return str(g(op, y, g.weight(8, scale=1.0), g.conv(y, 6, name="last operand"), equation="nchw,c,nkhw->nchw"))
+
+
 def einsum_diagonal(g: Graph, y: str, op: str) -> str:
     table = g("Reshape", y, shape=[1, 8, 2, 8])
     return str(g(op, table, g.weight(4, scale=1.0), equation="ncac,w->ncaw"))
@@ -78,6 +83,7 @@ ROWS = [
     *rows("Einsum", (12,), einsum_scale, axes=frozenset({(1, 0)})),
     *rows("Einsum", (12,), einsum_attention, sizes=(8, 6, 6)),
     *rows("Einsum", (12,), einsum_of_three, sizes=(8, 5, 6), axes=frozenset({(2, 0), (2, 1)})),
+    *rows("Einsum", (12,), einsum_of_last, axes=frozenset({(1, 0)}), others=(6,)),
     *rows("Einsum", (12,), einsum_diagonal, sizes=(), reason=FreezeReason.MIXES_CHANNELS),
     *rows("Gemm", (7, 9, 11, 13), gemm, sizes=(8, 6), axes=frozenset({(1, 0), (1, 1), (2, 0)})),
     *rows("Gemm", (7, 9, 11, 13), gemm_turned, sizes=(8, 6), axes=frozenset({(1, 0), (1, 1), (2, 1)})),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import rows as table
@@ -22,6 +24,22 @@ def batch(g: Graph, y: str, op: str) -> str:
 
 def instance(g: Graph, y: str, op: str) -> str:
     return str(g(op, y, *vectors(g, 8, 2)))
+
+
+def instance_of_groups(count: int) -> Callable[[Graph, str, str], str]:
+    """GroupNormalization as it is exported before opset 18: 8 / count channels share an axis with their pixels."""
+
+    def body(g: Graph, y: str, op: str) -> str:
+        folded = g("Reshape", y, shape=(1, count, 128 // count))
+        return str(g("Reshape", g(op, folded, *vectors(g, count, 2)), shape=(1, 8, 4, 4)))
+
+    return body
+
+
+def group_of_columns(g: Graph, y: str, op: str) -> str:
+    turned = g("Transpose", y, perm=[0, 2, 1, 3])
+    normed = g(op, turned, *vectors(g, 2 if g.opset < 21 else 4, 2), num_groups=2, shape=g.shapes[turned])
+    return str(g("Transpose", normed, perm=[0, 2, 1, 3]))
 
 
 def group(g: Graph, y: str, op: str) -> str:
@@ -65,6 +83,9 @@ def neighbours(g: Graph, y: str, op: str) -> str:
 ROWS = [
     *rows("BatchNormalization", (7, 9, 14, 15), batch, axes=frozenset((slot, 0) for slot in (1, 2, 3, 4))),
     *rows("InstanceNormalization", (1, 6, 22), instance, axes=frozenset({(1, 0), (2, 0)})),
+    *rows("InstanceNormalization", (6, 22), instance_of_groups(2), sizes=(2,), axes=frozenset({(1, 0), (2, 0)})),
+    *rows("InstanceNormalization", (6, 22), instance_of_groups(1), inexact=True),
+    *rows("GroupNormalization", (18, 21), group_of_columns, inexact=True),
     *rows("GroupNormalization", (18, 21), group, sizes=(4,), axes=frozenset({(1, 0), (2, 0)})),
     *rows("LayerNormalization", (17,), layer, axes=frozenset({(1, 0), (2, 0)}), inexact=True),
     *rows("RMSNormalization", (23,), layer, axes=frozenset({(1, 0)}), inexact=True),

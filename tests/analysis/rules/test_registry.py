@@ -17,7 +17,7 @@ from srr_onnx.analysis.rule import rules
 ROOT = Path(__file__).parents[3]
 FAMILIES = [
     "attention", "convolution", "elementwise", "joining", "linear", "normalization", "picking", "quantization",
-    "recurrent", "reduction", "reshaping", "scattering", "sequences", "spatial",
+    "recurrent", "reduction", "reshaping", "scattering", "sequences", "spatial", "stretching",
 ]  # fmt: skip
 
 

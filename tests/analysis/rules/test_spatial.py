@@ -46,6 +46,12 @@ def column_row_depth(g: Graph, y: str, op: str) -> str:
     return str(g(op, y, blocksize=2, mode="CRD"))
 
 
+def window_on_each_channel(g: Graph, y: str, op: str) -> str:
+    """Channels are folded into the batch."""
+    folded = g("Reshape", y, shape=[8, 1, 4, 4])
+    return str(g("Reshape", g(op, folded, kernel_shape=[3, 3], pads=[1, 1, 1, 1]), shape=[1, 8, 4, 4]))
+
+
 def unpooled(g: Graph, y: str, op: str) -> str:
     values, where = g("MaxPool", y, kernel_shape=[2, 2], strides=[2, 2], outputs=2)
     return str(g(op, g("Relu", values), where, kernel_shape=[2, 2], strides=[2, 2]))
@@ -100,6 +106,7 @@ ROWS = [
     *rows("CenterCropPad", ALL, cropped_channels, sizes=(), reason=FreezeReason.FIXED_AXIS),
     *rows("Col2Im", ALL, columns, sizes=(2,)),
     *rows("AveragePool MaxPool LpPool", ALL, window),
+    *rows("AveragePool MaxPool LpPool", ALL, window_on_each_channel),
     *rows("GlobalAveragePool GlobalMaxPool GlobalLpPool", ALL, whole),
     *rows("Upsample", (7, 9), scaled),
     *rows("Resize", (10, 11, 13, 18, 19), scaled),
