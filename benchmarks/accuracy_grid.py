@@ -70,10 +70,6 @@ def list_jobs() -> Iterator[Job]:
             yield from _compare_main(net, EMOJI, seed, is_first=seed == 0)
     for net, split in OTHER_EMOJI:
         yield from _compare_main(net, split, 0, is_first=False)
-    for net in REAL:
-        for reduction in REAL_REDUCTIONS:
-            yield Job(net, "", 0, "reconstruction", reduction, (NONE, MERGE, DATA_FREE, LEAST_SQUARES))
-            yield Job(net, "", 0, "l1", reduction, (NONE, RECALIBRATED, LEAST_SQUARES))
     for net in CLASSIC:
         for reduction in (0.44, 0.6):
             ways = (LEAST_SQUARES, BOTH)
@@ -83,6 +79,10 @@ def list_jobs() -> Iterator[Job]:
         for net in CLASSIC:
             yield Job(net, EMOJI, 0, "reconstruction", 0.44, (LEAST_SQUARES, BOTH), samples=samples)
             yield Job(net, EMOJI, 0, "l1", 0.44, (RECALIBRATED,), samples=samples)
+    for net in REAL:
+        for reduction in REAL_REDUCTIONS:
+            yield Job(net, "", 0, "reconstruction", reduction, (NONE, MERGE, DATA_FREE, LEAST_SQUARES))
+            yield Job(net, "", 0, "l1", reduction, (NONE, RECALIBRATED, LEAST_SQUARES))
     for net in CLASSIC:
         for criterion in OTHERS:
             for reduction in (0.44, 0.6):

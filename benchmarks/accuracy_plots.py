@@ -59,7 +59,7 @@ def _draw_reductions(rows: Rows, path: Path) -> None:
                 places = [place for place, _ in points]
                 axis.errorbar(places, middle, yerr=[low, high], label=label, marker="o", markersize=3, capsize=2)
         axis.set(title=net, xlabel="MACs removed, %", xticks=[30, 44, 60])
-    axes[0].legend(fontsize=7, loc="lower left")
+    figure.legend(*axes[0].get_legend_handles_labels(), fontsize=7, loc="outside lower center", ncols=3)
     _save(figure, path)
 
 
@@ -77,5 +77,5 @@ def _draw_images(rows: Rows, path: Path) -> None:
         axis.set(title=net, xlabel="images", xscale="log", xticks=sorted((*grid.NUM_IMAGES, 512)))
         axis.set_xticklabels(sorted((*grid.NUM_IMAGES, 512)))
         axis.minorticks_off()
-    axes[0].legend(fontsize=7, loc="lower right")
+    figure.legend(*axes[0].get_legend_handles_labels(), fontsize=7, loc="outside lower center", ncols=3)
     _save(figure, path)

@@ -38,12 +38,10 @@ def write_report(rows: Rows, *, write: bool) -> Iterator[str]:
         A line per bar.
     """
     bars = list(check_bars(rows))
-    yield from (f"{'pass' if passed else 'FAIL'}  {text}" for passed, text in bars)
+    yield from (f"{state}  {text}" for state, text in bars)
     if write:
         replace_between(PAGE, "setting", _show_setting(rows))
-        replace_between(
-            PAGE, "bars", "\n".join(f"- {'pass' if passed else '**fail**'}: {text}" for passed, text in bars)
-        )
+        replace_between(PAGE, "bars", "\n".join(f"- **{state}**: {text}" for state, text in bars))
         replace_between(PAGE, "main", "\n\n".join(_show_main(rows, net, grid.EMOJI) for net in grid.CLASSIC))
         others = [_show_main(rows, net, split) for net, split in grid.OTHER_EMOJI if rows.select(net=net, split=split)]
         replace_between(PAGE, "others", "\n\n".join(others))
@@ -54,8 +52,8 @@ def write_report(rows: Rows, *, write: bool) -> Iterator[str]:
         accuracy_plots.draw_all(rows, ROOT / "docs" / "images")
 
 
-def check_bars(rows: Rows) -> Iterator[tuple[bool, str]]:
-    """Compare what was measured with what was promised."""
+def check_bars(rows: Rows) -> Iterator[tuple[str, str]]:
+    """Compare what was measured with what was promised: pass, fail, or open where trainings are missing."""
     own = rows.select(domain="own", samples=512)
     for (net, reduction), most in _MOST_LOST.items():
         found = own.select(
@@ -65,13 +63,13 @@ def check_bars(rows: Rows) -> Iterator[tuple[bool, str]]:
         text = (
             f"{net} at {reduction:.0%}: {lost:.2f} points lost (mean of {len(found)} trainings), at most {most} allowed"
         )
-        yield len(found) >= len(grid.SEEDS) and lost <= most, text
+        yield "open" if len(found) < len(grid.SEEDS) else _say(lost <= most), text
     yield _compare_with_recalibration(rows.select(domain="own").drop(samples=grid.NUM_IMAGES))
     for way in (grid.MERGE, grid.DATA_FREE):
         yield _compare_with_none(rows.select(domain="own"), way)
 
 
-def _compare_with_recalibration(rows: Rows) -> tuple[bool, str]:
+def _compare_with_recalibration(rows: Rows) -> tuple[str, str]:
     """Least squares must beat the usual way, uniform L1 and recalibration, on every net at every reduction."""
     behind, cases, least = [], 0, float("inf")
     for net, split, reduction in rows.combinations("net", "split", "reduction"):
@@ -89,10 +87,10 @@ def _compare_with_recalibration(rows: Rows) -> tuple[bool, str]:
     text = "reconstruction with least squares beats uniform L1 with recalibration "
     text += f"in {cases - len(behind)} of {cases} cases"
     text += f", by {least:.1f} points or more" if not behind else f"; not: {', '.join(behind)}"
-    return not behind, text
+    return _say(not behind), text
 
 
-def _compare_with_none(rows: Rows, way: str) -> tuple[bool, str]:
+def _compare_with_none(rows: Rows, way: str) -> tuple[str, str]:
     """Compensation without images must not make anything worse."""
     plain = {_identify(row): row for row in rows.select(way=grid.NONE)}
     worse, cases = [], 0
@@ -112,7 +110,11 @@ def _compare_with_none(rows: Rows, way: str) -> tuple[bool, str]:
     text = f"{way} is no worse than none in {cases - len(worse)} of {cases} cases"
     if worse:
         text += f"; worse: {'; '.join(name for _, name in sorted(worse, reverse=True))}"
-    return not worse, text
+    return _say(not worse), text
+
+
+def _say(has_passed: bool) -> str:
+    return "pass" if has_passed else "fail"
 
 
 def _judge(found: Sequence[Row]) -> float:
