@@ -31,6 +31,7 @@ REAL = {
     "ppocr_rec": "rendered text, read without a mistake",
     "opennsfw": "photographs",
 }
+REAL_WITH_NORMS = ("ppocr_cls", "ppocr_rec")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,15 +80,17 @@ def list_jobs() -> Iterator[Job]:
         for net in CLASSIC:
             yield Job(net, EMOJI, 0, "reconstruction", 0.44, (LEAST_SQUARES, BOTH), samples=samples)
             yield Job(net, EMOJI, 0, "l1", 0.44, (RECALIBRATED,), samples=samples)
-    for net in REAL:
-        for reduction in REAL_REDUCTIONS:
-            yield Job(net, "", 0, "reconstruction", reduction, (NONE, MERGE, DATA_FREE, LEAST_SQUARES))
-            yield Job(net, "", 0, "l1", reduction, (NONE, RECALIBRATED, LEAST_SQUARES))
     for net in CLASSIC:
         for criterion in OTHERS:
-            for reduction in (0.44, 0.6):
-                ways = (NONE, RECALIBRATED, DATA_FREE, LEAST_SQUARES) if reduction == 0.44 else (LEAST_SQUARES,)
-                yield Job(net, EMOJI, 0, criterion, reduction, ways)
+            yield Job(net, EMOJI, 0, criterion, 0.44, (RECALIBRATED, DATA_FREE, LEAST_SQUARES))
+        yield Job(net, EMOJI, 0, "srr+reconstruction", 0.6, (LEAST_SQUARES,))
+    for net in REAL:
+        for reduction in REAL_REDUCTIONS:
+            has_norms = net in REAL_WITH_NORMS
+            more = (DATA_FREE,) if has_norms else ()
+            yield Job(net, "", 0, "reconstruction", reduction, (NONE, MERGE, *more, LEAST_SQUARES))
+            more = (RECALIBRATED,) if has_norms else ()
+            yield Job(net, "", 0, "l1", reduction, (NONE, *more, LEAST_SQUARES))
     for seed in SEEDS[1:]:
         for net in CLASSIC:
             for reduction in (0.44, 0.6):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,6 @@ class Rows(list[Row]):
     def select(self, **wanted: Any) -> Rows:
         """Those whose fields have these values."""
         return Rows(row for row in self if all(row[field] == value for field, value in wanted.items()))
-
-    def drop(self, **unwanted: Collection[Any]) -> Rows:
-        """Those of which no field has one of these values."""
-        return Rows(row for row in self if not any(row[field] in values for field, values in unwanted.items()))
 
     def combinations(self, *fields: str) -> list[tuple[Any, ...]]:
         """Values of some fields that occur together, in the order of the rows."""
