@@ -60,9 +60,8 @@ def find_run_size(model: Model, session: Session, feeds: Mapping[str, Array]) ->
     Raises:
         ModelError: The model does not run on the samples at all.
     """
-    fixed = {shape[0] for name, shape in model.inputs.items() if shape and not _is_open(model, name)}
-    if fixed:
-        return max(fixed)
+    if _is_fixed(model):
+        return max(shape[0] for shape in model.inputs.values() if shape)
     count = min(2, min(len(array) for array in feeds.values()))
     singles = [session.run({name: array[i : i + 1] for name, array in feeds.items()}) for i in range(count)]
     if count < 2:
@@ -81,12 +80,26 @@ def find_run_size(model: Model, session: Session, feeds: Mapping[str, Array]) ->
     return _RUN
 
 
+def _is_fixed(model: Model) -> bool:
+    """Whether the file states how many samples one run takes; an input without axes says nothing about that."""
+    return any(model.inputs.values()) and not any(
+        _is_open(model, name) for name, shape in model.inputs.items() if shape
+    )
+
+
 def _is_open(model: Model, name: str) -> bool:
     for value in model.proto.graph.input:
         if value.name == name:
             dims = value.type.tensor_type.shape.dim
             return not dims or dims[0].dim_value <= 0
     return False
+
+
+def _overflows(model: Model, session: Session, feeds: Mapping[str, Array]) -> bool:
+    """Whether half precision is too narrow for the samples, so that single precision has to do."""
+    if not any(dtype.name in _OTHER_FLOATS for dtype in model.dtypes.values()):
+        return False
+    return not all(np.isfinite(value).all() for value in session.run(feeds).values() if value.dtype.kind == "f")
 
 
 def count_affordable(model: Model, samples: int) -> int:
@@ -160,7 +173,9 @@ def calibrate(model: Model, dataset: Dataset, samples: int, seed: int) -> Calibr
     whole = {name: np.concatenate(arrays) for name, arrays in parts.items()}
     count = min(len(array) for array in whole.values())
     size = find_run_size(model, session, whole)
-    is_fixed = any(not _is_open(model, name) for name in model.inputs)
+    if not as_float32 and _overflows(model, session, {name: array[:size] for name, array in whole.items()}):
+        as_float32 = True
+    is_fixed = _is_fixed(model)
     if is_fixed and min(count, len(held_out)) < size:
         raise DataError(
             f"the model takes {size} samples in one run; of {len(chosen)} a fifth is held out, which is too few: give "
