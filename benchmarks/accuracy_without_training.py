@@ -97,7 +97,7 @@ class Bench:
             ways: What is done to the weights that stay.
 
         Yields:
-            A row per way, less what tells the network and the images.
+            A row per way that the file gives something to work on, less what tells the network and the images.
         """
         model, seed = self._subject.model, self._subject.seed
         if criterion not in self._scores:
@@ -113,12 +113,15 @@ class Bench:
         pruned, plan = rewrite(model, self._groups, decision)
         fitted: Model | None = None
         for way in ways:
-            candidate, count = pruned, 0
+            candidate: Model | None = pruned
+            count = 0
             if way in _LEAST_SQUARES:
                 fitted = fitted or self._compensate(pruned, plan.kept_positions(), "least-squares")
                 candidate = fitted
             elif way in _KINDS:
                 candidate = self._compensate(pruned, plan.kept_positions(), _KINDS[way])
+            if candidate is None:
+                continue
             if way in _RECALIBRATED:
                 candidate, count = recalibrate(candidate, self._calibration.samples)
             yield {
@@ -131,7 +134,7 @@ class Bench:
                 **self._judge(candidate),
             }
 
-    def _compensate(self, pruned: Model, kept: Any, kind: Kind) -> Model:
+    def _compensate(self, pruned: Model, kept: Any, kind: Kind) -> Model | None:
         try:
             return compensate_pruned(
                 self._subject.model,
@@ -142,8 +145,8 @@ class Bench:
                 observation=self._observation if kind == "least-squares" else None,
                 seed=self._subject.seed,
             ).model
-        except UnsupportedError:  # the file has no normalizations to draw from: nothing is done
-            return pruned
+        except UnsupportedError:  # the file has no normalizations to draw from
+            return None
 
     def _run(self, model: Model) -> Array:
         """First output on the test images."""
