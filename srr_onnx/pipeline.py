@@ -26,7 +26,7 @@ from srr_onnx.graph.model import Model
 from srr_onnx.planning.budget import Budget, parse_share
 from srr_onnx.planning.make import MAX_GROUP_RATIO, Decision, check_prunable, find_free, make_plan
 from srr_onnx.planning.plan import Plan
-from srr_onnx.rewriting.compensate import Compensated, Kind, compensate_pruned
+from srr_onnx.rewriting.compensate import Compensated, Kind, compensate_pruned, recalibrate_norms
 from srr_onnx.rewriting.distrust import rewrite_proven
 from srr_onnx.rewriting.exact.gains import ExactGains
 from srr_onnx.rewriting.output import check_outputs, save_results
@@ -82,6 +82,7 @@ def prune(
     samples: int = 512,
     compensate: Kind = "auto",
     keep_structure: bool = False,
+    recalibrate: bool = False,
     verify: bool = True,
     force: bool = False,
     plan_path: str | os.PathLike[str] | None = None,
@@ -108,6 +109,7 @@ def prune(
         samples: How many to calibrate with; a quarter more is held out to compare with the original.
         compensate: What is done to the weights that stay, after the proof: see `rewriting.compensate`.
         keep_structure: Whether compensation may create no bias.
+        recalibrate: Whether the statistics of BatchNormalizations are set anew from the samples in the end.
         verify: Whether to prove the result.
         force: Whether existing files may be replaced.
         plan_path: File for the plan.
@@ -182,6 +184,10 @@ def prune(
                 keep_structure=keep_structure,
                 seed=options.seed,
                 on_layer=lambda done, steps: tell("compensate", done, steps),
+            )
+        if recalibrate:
+            found = recalibrate_norms(
+                found, None if calibration is None else calibration.samples, lambda *done: tell("recalibrate", *done)
             )
     judgement = None
     if calibration is not None:

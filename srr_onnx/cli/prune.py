@@ -77,6 +77,13 @@ _WITH_LOSSLESS = frozenset(
 )
 @click.option("--keep-structure", is_flag=True, help="Compensate without creating biases that the file does not have.")
 @click.option(
+    "--recalibrate-norms",
+    "recalibrate",
+    is_flag=True,
+    help="In the end set the statistics of BatchNormalizations anew from --data. Its images have to be of the model's "
+    "own domain: others make the result far worse.",
+)
+@click.option(
     "--min-agreement",
     callback=options.read_share,
     metavar="SHARE",
@@ -115,6 +122,8 @@ def prune(
         _check_budget(values)
         if min_agreement is not None and data_values["data"] is None:
             raise click.UsageError("--min-agreement compares outputs on samples: give --data too")
+        if values["recalibrate"] and data_values["data"] is None:
+            raise click.UsageError("--recalibrate-norms reads samples: give --data too")
     target = None if dry_run else output or options.default_output(model)
     plan_target = None if dry_run else plan_path
     with show_progress() as tell:

@@ -214,6 +214,8 @@ def describe_compensation(facts: Facts) -> list[tuple[str, str]]:
         if done["created_biases"]:
             text += f"; {done['created_biases']} biases created (--keep-structure forbids it)"
         lines.append(("weights", text))
+    if done and done["recalibrated_norms"]:
+        lines.append(("norms", f"statistics of {done['recalibrated_norms']} normalizations set anew from the samples"))
     for output in (compared or {}).get("outputs", ()):
         parts = []
         if output["top1"]:

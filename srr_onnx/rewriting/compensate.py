@@ -7,10 +7,11 @@ from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 from srr_onnx.analysis.groups import Groups
-from srr_onnx.calibration.observe import Observation
+from srr_onnx.calibration.observe import Observation, Samples
 from srr_onnx.errors import DataError, UnsupportedError
 from srr_onnx.graph.model import Model
 from srr_onnx.rewriting import data_free, least_squares, merging
+from srr_onnx.rewriting.recalibration import recalibrate
 from srr_onnx.rewriting.transfer import Kept, apply_transfers
 
 Kind = Literal["auto", "none", "merge", "data-free", "least-squares"]
@@ -28,6 +29,7 @@ class Compensated:
         created: Number of biases that the file did not have.
         error: Mean error of the fitted layers' outputs on the samples, relative to their variance, before and after;
             None without samples.
+        recalibrated: Number of normalizations whose statistics were set anew.
     """
 
     model: Model
@@ -35,6 +37,7 @@ class Compensated:
     layers: tuple[str, ...] = ()
     created: int = 0
     error: tuple[float, float] | None = None
+    recalibrated: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Plain form, as in plan files."""
@@ -43,6 +46,7 @@ class Compensated:
             "layers": len(self.layers),
             "created_biases": self.created,
             "layer_error": None if self.error is None else dict(zip(("before", "after"), self.error, strict=True)),
+            "recalibrated_norms": self.recalibrated,
         }
 
 
@@ -103,3 +107,34 @@ def compensate_pruned(
         transfers = {**merging.find_merges(model, groups, kept), **transfers}
     changed, nodes, created = apply_transfers(model, pruned, kept, transfers, keep_structure=keep_structure)
     return Compensated(changed, done if nodes else "none", tuple(nodes), created)
+
+
+def recalibrate_norms(
+    found: Compensated,
+    samples: Samples | None,
+    on_layer: Callable[[int, int], None] = lambda done, steps: None,
+) -> Compensated:
+    """Set the statistics of normalizations anew, after whatever else was done.
+
+    Args:
+        found: What was done so far.
+        samples: Inputs of the model's own domain; None where there are none.
+        on_layer: Told the normalizations done and all of them.
+
+    Returns:
+        The same with new statistics.
+
+    Raises:
+        DataError: There are no samples.
+        UnsupportedError: The file has no normalization whose statistics can be set.
+        ModelError: onnxruntime cannot run a part of the model.
+    """
+    if samples is None:
+        raise DataError("--recalibrate-norms needs samples: give pictures or arrays of the model's domain with --data")
+    model, count = recalibrate(found.model, samples, on_layer)
+    if not count:
+        raise UnsupportedError(
+            "there is no BatchNormalization with statistics of its own to recalibrate (they were merged into the "
+            "convolutions when the file was made): leave out --recalibrate-norms"
+        )
+    return dataclasses.replace(found, model=model, recalibrated=count)

@@ -56,7 +56,7 @@ def prepare(
             _own(edits, layer, 1, model.constants[layer.weight], taken)
         if layer.output not in offsets or layer.bias_scale == 0:
             continue
-        if layer.bias and _is_vector(model, layer.bias, layer) and not _is_own(model, layer.bias):
+        if layer.bias and _is_vector(model, layer.bias, layer) and not is_own(model, layer.bias):
             _own(edits, layer, 2, model.constants[layer.bias], taken)
         elif not (keep_structure or layer.bias or layer.node.op_type == "MatMul" or find_sink(model, layer)):
             dtype = model.constants[layer.weight].dtype
@@ -91,14 +91,14 @@ def is_changeable(model: Model, layer: LinearLayer) -> bool:
 def find_sink(model: Model, layer: LinearLayer) -> Sink | None:
     """Find where an offset of a layer's output can go, None where it cannot."""
     if layer.bias:
-        is_usable = _is_vector(model, layer.bias, layer) and _is_own(model, layer.bias) and layer.bias_scale != 0
+        is_usable = _is_vector(model, layer.bias, layer) and is_own(model, layer.bias) and layer.bias_scale != 0
         return Sink(layer.bias, 1 / layer.bias_scale) if is_usable else None
     first = find_tail(model, layer).first
-    if first is not None and first.op_type == "BatchNormalization" and _is_own(model, first.inputs[3]):
+    if first is not None and first.op_type == "BatchNormalization" and is_own(model, first.inputs[3]):
         return Sink(first.inputs[3], -1.0)
     if first is not None and first.op_type == "Add":
         constant = next(name for name in first.inputs if name in model.constants)
-        if model.constants[constant].size == layer.outputs and _is_own(model, constant):
+        if model.constants[constant].size == layer.outputs and is_own(model, constant):
             return Sink(constant, 1.0)
     return None
 
@@ -109,8 +109,16 @@ def _is_vector(model: Model, name: str, layer: LinearLayer) -> bool:
     return array is not None and array.size == layer.outputs and layer.read_bias(model.constants) is not None
 
 
-def _is_own(model: Model, name: str) -> bool:
-    """Whether a constant is stored, and read once in the whole graph."""
+def is_own(model: Model, name: str) -> bool:
+    """Whether a constant is stored, and read once in the whole graph.
+
+    Args:
+        model: Loaded model.
+        name: Name of a value.
+
+    Returns:
+        False for anything else, no constant included.
+    """
     readers = model.consumers.get(name, ())
     return (
         name in model.stored and len(readers) == 1 and readers[0].inputs.count(name) == 1 and name not in model.outputs

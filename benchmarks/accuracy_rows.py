@@ -1,0 +1,58 @@
+"""The rows of accuracy_without_training.py as values: picked, averaged and written down."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+Row = dict[str, Any]
+
+_INTEGERS = ("seed", "samples", "used", "recalibrated")
+_NUMBERS = ("reduction", "removed", "baseline", "accuracy", "agreement", "kl", "narrowest")
+
+
+class Rows(list[Row]):
+    """Rows, of which some can be picked."""
+
+    def select(self, **wanted: Any) -> Rows:
+        """Those whose fields have these values."""
+        return Rows(row for row in self if all(row[field] == value for field, value in wanted.items()))
+
+    def combinations(self, *fields: str) -> list[tuple[Any, ...]]:
+        """Values of some fields that occur together, in the order of the rows."""
+        return list(dict.fromkeys(tuple(row[field] for field in fields) for row in self))
+
+
+def parse_rows(path: Path) -> Rows:
+    """Read the rows; numbers that are missing are None, and `change` is the accuracy's change in points."""
+    if not path.exists():
+        return Rows()
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = Rows(csv.DictReader(file))
+    for row in rows:
+        row |= {field: int(row[field]) for field in _INTEGERS}
+        row |= {field: float(row[field]) if row[field] else None for field in _NUMBERS}
+        has_labels = row["accuracy"] is not None and row["baseline"] is not None
+        row["change"] = 100 * (row["accuracy"] - row["baseline"]) if has_labels else None
+    return rows
+
+
+def mean(rows: Sequence[Row], field: str) -> float:
+    """Mean of a field; NaN without rows."""
+    return sum(row[field] for row in rows) / len(rows) if rows else float("nan")
+
+
+def spread(rows: Sequence[Row], field: str) -> str:
+    """Mean of a field, and the lowest and highest where there are several rows."""
+    values = [row[field] for row in rows]
+    if not values:
+        return ""
+    middle = f"{sum(values) / len(values):+.1f}"
+    return middle if len(values) == 1 else f"{middle} ({min(values):+.1f} to {max(values):+.1f})"
+
+
+def describe_net(net: str, split: str) -> str:
+    """Name of a net, and of its split where there are two."""
+    return f"{net}, random split" if split == "image" else net
