@@ -89,7 +89,9 @@ class Bench:
         """Prune and measure once; one row of the data."""
         options = settings.get("options", ScoreOptions())
         options = ScoreOptions(seed=seed, srr=options.srr)
-        result = srr_onnx.prune(self.model, flops=reduction, verify=False, **{**settings, "options": options})
+        result = srr_onnx.prune(
+            self.model, flops=reduction, verify=False, compensate="none", **{**settings, "options": options}
+        )
         with tempfile.TemporaryDirectory() as folder:
             path = srr_onnx.save_model(result.model, Path(folder) / "pruned.onnx")
             proto = onnx.load(path)
