@@ -17,6 +17,7 @@ _HOMES = {
     "prune": "srr_onnx.pipeline",
     "prune_lossless": "srr_onnx.lossless",
     "Pruned": "srr_onnx.pipeline",
+    "open_data": "srr_onnx.data.read",
     "load_model": "srr_onnx.graph.load",
     "Model": "srr_onnx.graph.model",
     "count_cost": "srr_onnx.graph.cost",
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from srr_onnx.analysis.groups import Groups as Groups
     from srr_onnx.analysis.groups import PruningGroup as PruningGroup
     from srr_onnx.analysis.groups import Role as Role
+    from srr_onnx.data.read import open_data as open_data
     from srr_onnx.errors import SrrError as SrrError
     from srr_onnx.graph.cost import Cost as Cost
     from srr_onnx.graph.cost import count_cost as count_cost
