@@ -17,16 +17,17 @@ from pathlib import Path
 from typing import Any
 
 from srr_onnx.analysis.find import find_groups
-from srr_onnx.calibration.prepare import calibrate
+from srr_onnx.calibration.prepare import Calibration, calibrate
 from srr_onnx.data.dataset import Dataset
 from srr_onnx.data.read import open_data
+from srr_onnx.errors import UnknownNameError
 from srr_onnx.graph.cost import count_cost
 from srr_onnx.graph.load import load_model
 from srr_onnx.graph.model import Model
 from srr_onnx.planning.budget import Budget, parse_share
 from srr_onnx.planning.make import MAX_GROUP_RATIO, Decision, check_prunable, find_free, make_plan
 from srr_onnx.planning.plan import Plan
-from srr_onnx.rewriting.compensate import Compensated, Kind, compensate_pruned, recalibrate_norms
+from srr_onnx.rewriting.compensate import KINDS, Compensated, Kind, compensate_pruned, recalibrate_norms
 from srr_onnx.rewriting.distrust import rewrite_proven
 from srr_onnx.rewriting.exact.gains import ExactGains
 from srr_onnx.rewriting.output import check_outputs, save_results
@@ -122,6 +123,8 @@ def prune(
         SrrError: Anything that the user can cure; nothing is written then.
     """
     tell = on_stage or (lambda stage, done, steps: None)
+    if compensate not in KINDS:
+        raise UnknownNameError("way to compensate", str(compensate), KINDS)
     budget = Budget.choose(flops=flops, params=params, ratio=ratio)
     cap = parse_share(max_group_ratio, is_closed=True)
     options = options or ScoreOptions()
@@ -208,6 +211,17 @@ def prune(
         model,
         None if output is None else Path(output),
         judgement=judgement,
-        notes=() if calibration is None else calibration.describe(),
+        notes=_collect_notes(calibration, judgement, found, compensate),
         proven=proven,
     )
+
+
+def _collect_notes(
+    calibration: Calibration | None, judgement: Judgement | None, found: Compensated, asked: Kind
+) -> tuple[str, ...]:
+    notes = [] if calibration is None else list(calibration.describe())
+    if judgement is not None and judgement.note:
+        notes.append(judgement.note)
+    if asked not in ("auto", "none") and found.kind == "none":
+        notes.append(f"--compensate {asked} found no weight that can be changed: those behind DequantizeLinear stay")
+    return tuple(notes)

@@ -120,7 +120,7 @@ def _pass_on(model: Model, node: Node, known: dict[str, Array]) -> None:
     if node.op_type not in _POSITIONWISE or any(len(model.shapes.get(name, ())) != 4 for name in reads):
         return
     outputs = [name for name in node.outputs if name]
-    session = SegmentSession(model, [node], list(dict.fromkeys(reads)), outputs, {})
+    session = SegmentSession(model, [node], list(dict.fromkeys(reads)), outputs, {}, as_float32=True)
     results = session.run({name: known[name][:, :, None, None] for name in reads})
     for name, value in results.items():
         if value.ndim == 4 and value.shape[2:] == (1, 1) and value.shape[1] == model.shapes.get(name, (0, 0))[1]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -20,6 +21,8 @@ Array = np.ndarray[Any, Any]
 _RUN = 16
 # Activations of all samples at one layer; more samples than fit are left out.
 _MOST_LIVE = 6 << 30
+# Inputs of all samples, which stay in memory.
+_MOST_INPUT = 1 << 30
 _FEWEST = 16
 # Below this the result suffers; more than 512 hardly help.
 _FEW = 64
@@ -95,6 +98,19 @@ def _is_open(model: Model, name: str) -> bool:
     return False
 
 
+def _read(dataset: Dataset, indices: Labels) -> tuple[dict[str, Array], int]:
+    """Read samples into one array per input; gives these and how many could be read."""
+    whole: dict[str, Array] = {}
+    count = 0
+    for batch in dataset.batches(_RUN, indices):
+        for name, array in batch.feeds.items():
+            if name not in whole:
+                whole[name] = np.empty((len(indices), *array.shape[1:]), array.dtype)
+            whole[name][count : count + len(array)] = array
+        count += len(batch.indices)
+    return {name: array[:count] for name, array in whole.items()}, count
+
+
 def _overflows(model: Model, session: Session, feeds: Mapping[str, Array]) -> bool:
     """Whether half precision is too narrow for the samples, so that single precision has to do."""
     if not any(dtype.name in _OTHER_FLOATS for dtype in model.dtypes.values()):
@@ -106,7 +122,8 @@ def count_affordable(model: Model, samples: int) -> int:
     """How many samples can be calibrated with at once, given the size of the model's activations."""
     batch = max((shape[0] for shape in model.inputs.values() if shape), default=1)
     per_sample = max(1, count_live_bytes(model) // max(1, batch))
-    return max(min(samples, _FEWEST), min(samples, _MOST_LIVE // per_sample))
+    per_input = sum(math.prod(shape) * model.dtypes[name].itemsize for name, shape in model.inputs.items()) // batch
+    return max(min(samples, _FEWEST), min(samples, _MOST_LIVE // per_sample, _MOST_INPUT // max(1, per_input)))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -163,15 +180,12 @@ def calibrate(model: Model, dataset: Dataset, samples: int, seed: int) -> Calibr
     notes = []
     affordable = count_affordable(model, samples)
     if affordable < samples and affordable < len(dataset):
-        notes.append(f"{affordable} samples instead of {samples}: the activations of more would not fit on disk")
+        notes.append(
+            f"{affordable} samples instead of {samples}: inputs and activations of more would take too much room"
+        )
     chosen = choose(dataset, round(affordable / (1 - HELD_OUT)), seed)
     kept, held_out = split_held_out(chosen, HELD_OUT, seed)
-    parts: dict[str, list[Array]] = {}
-    for batch in dataset.batches(_RUN, kept):
-        for name, array in batch.feeds.items():
-            parts.setdefault(name, []).append(array)
-    whole = {name: np.concatenate(arrays) for name, arrays in parts.items()}
-    count = min(len(array) for array in whole.values())
+    whole, count = _read(dataset, kept)
     size = find_run_size(model, session, whole)
     if not as_float32 and _overflows(model, session, {name: array[:size] for name, array in whole.items()}):
         as_float32 = True

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from srr_onnx.cli.wording import percent
-from srr_onnx.errors import DataError
 from srr_onnx.validation.judge import Judgement
 
 EXIT_GATE = 3
@@ -21,13 +20,13 @@ def check_agreement(judgement: Judgement | None, least: float | None) -> list[di
     Returns:
         One entry per gate: name, value, limit, whether it was passed, and a text.
 
-    Raises:
-        DataError: There is a gate, but no output has classes.
     """
     if least is None or judgement is None:
         return []
-    found = judgement.top1
-    if found is None:
-        raise DataError("--min-agreement compares classes, and no output of this model has any")
-    text = f"top-1 agreement with the original is {percent(found)}, at least {percent(least)} was asked for"
-    return [{"name": "agreement", "value": found, "limit": least, "passed": found >= least, "text": text}]
+    main = judgement.main
+    if main is None or main.top1 is None:
+        text = judgement.note or "no output has classes that could be compared"
+        return [{"name": "agreement", "value": None, "limit": least, "passed": False, "text": text}]
+    found = main.top1.mean
+    text = f"top-1 agreement of {main.output!r} with the original is {percent(found)}, at least {percent(least)} was "
+    return [{"name": "agreement", "value": found, "limit": least, "passed": found >= least, "text": f"{text}asked for"}]

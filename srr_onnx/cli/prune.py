@@ -16,11 +16,12 @@ from srr_onnx.cli.gates import EXIT_GATE, check_agreement
 from srr_onnx.cli.progress import show_progress
 from srr_onnx.cli.report import collect_facts, find_warnings, note_cost, note_guess, note_inlined, show_facts
 from srr_onnx.cli.tables import note, show_json
-from srr_onnx.errors import PlanError
+from srr_onnx.errors import DataError, PlanError
 from srr_onnx.graph.load import load_model
 from srr_onnx.planning.budget import Budget
 from srr_onnx.rewriting.compensate import KINDS
 from srr_onnx.rewriting.output import check_outputs
+from srr_onnx.validation.agreement import has_classes
 
 # Options that go with --lossless.
 _WITH_LOSSLESS = frozenset(
@@ -135,6 +136,8 @@ def prune(
             check_outputs(model, target, plan_target, force=values["force"])
             tell("load", 0, 1)
             loaded = load_model(model, inputs)
+            if min_agreement is not None and not has_classes(loaded):
+                raise DataError("--min-agreement compares classes, and no output of this model has any")
             result = srr_onnx.pipeline.prune(
                 loaded,
                 target,

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 from srr_onnx.analysis.groups import Groups
 from srr_onnx.calibration.observe import Observation, Samples
-from srr_onnx.errors import DataError, UnsupportedError
+from srr_onnx.errors import DataError, UnknownNameError, UnsupportedError
 from srr_onnx.graph.model import Model
 from srr_onnx.rewriting import data_free, least_squares, merging
 from srr_onnx.rewriting.recalibration import recalibrate
@@ -96,6 +96,8 @@ def compensate_pruned(
             return Compensated(pruned, "none")
         before, after = (sum(getattr(fit, when) for fit in found.fits) / len(names) for when in ("before", "after"))
         return Compensated(found.model, "least-squares", names, found.created, (before, after))
+    if kind not in KINDS:
+        raise UnknownNameError("way to compensate", str(kind), KINDS)
     transfers = {} if kind == "merge" else data_free.find_transfers(model, kept, seed)
     done: Kind = "data-free" if transfers else "merge"
     if kind == "data-free" and not transfers:

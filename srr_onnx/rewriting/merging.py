@@ -10,12 +10,17 @@ from __future__ import annotations
 import numpy as np
 
 from srr_onnx.analysis.groups import Groups, PruningGroup, Role
+from srr_onnx.calibration.layers import find_layers
 from srr_onnx.graph.model import Model
 from srr_onnx.rewriting.transfer import Kept, Transfer, find_readers
 from srr_onnx.scoring.slices import Slices
 
 # Channels whose filters are less alike than this are not merged.
 LEAST_COSINE = 0.1
+# ... and where a channel is more than the output of one filter (a sum, behind a depthwise convolution), than this.
+LEAST_COSINE_OF_SUMS = 0.95
+# Nor does a channel take over one that is so many times larger: its own noise would be magnified.
+_LARGEST_RATIO = 4.0
 _RECTIFIERS = frozenset({"Relu", "Clip", "HardSwish", "Swish", "Gelu", "LeakyRelu", "PRelu"})
 _POOLING = frozenset({"AveragePool", "Dropout", "Flatten", "GlobalAveragePool", "Identity", "MaxPool", "Reshape"})
 
@@ -33,11 +38,13 @@ def find_merges(model: Model, groups: Groups, kept: Kept) -> dict[str, Transfer]
     """
     partners: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
     found = {}
+    dense = frozenset(layer.output for layer in find_layers(model) if layer.blocks == 1)
     for layer in find_readers(model, kept):
         units = groups.values[layer.source, layer.source_axis]
         stays = np.isin(np.arange(layer.channels), kept[layer.source, layer.source_axis])
         coefficients = np.zeros((layer.channels, layer.channels))
-        is_rectified = _is_rectified(model, layer.source)
+        is_rectified, is_plain = _find_origin(model, layer.source, dense)
+        least = LEAST_COSINE if is_plain else LEAST_COSINE_OF_SUMS
         for group in groups:
             places = np.flatnonzero((units >= group.units.start) & (units < group.units.stop))
             if not len(places) or stays[places].all() or len(places) % group.size:
@@ -47,19 +54,30 @@ def find_merges(model: Model, groups: Groups, kept: Kept) -> dict[str, Transfer]
                 partners[group.id] = _find_partners(model, group, stays[by_unit[:, 0]])
             partner, ratio, likeness = partners[group.id]
             share = ratio * (_rectified(likeness) if is_rectified else likeness)
-            for gone in np.flatnonzero(ratio > 0):
+            share = np.where(likeness > least, share, 0.0)
+            for gone in np.flatnonzero(share > 0):
                 coefficients[by_unit[partner[gone]], by_unit[gone]] = share[gone]
         if coefficients.any():
             found[layer.output] = Transfer(coefficients, np.zeros(layer.channels))
     return found
 
 
-def _is_rectified(model: Model, value: str) -> bool:
-    """Whether a value holds no negative numbers, because of a ReLU before it or before its pooling."""
-    node = model.producers.get(value)
-    while node is not None and node.op_type in _POOLING:
-        node = model.producers.get(node.inputs[0])
-    return node is not None and node.op_type in _RECTIFIERS
+def _find_origin(model: Model, value: str, dense: frozenset[str]) -> tuple[bool, bool]:
+    """Whether a value holds no negative numbers, because of a ReLU; and whether a channel is the output of one filter.
+
+    Args:
+        model: The model.
+        value: What a layer reads.
+        dense: Outputs of the layers that are not grouped.
+    """
+    is_rectified = False
+    while value not in dense:
+        node = model.producers.get(value)
+        if node is None or node.op_type not in _RECTIFIERS | _POOLING | {"BatchNormalization"}:
+            return is_rectified, False
+        is_rectified = is_rectified or node.op_type in _RECTIFIERS
+        value = node.inputs[0]
+    return is_rectified, True
 
 
 def _rectified(cosines: np.ndarray) -> np.ndarray:
@@ -85,6 +103,7 @@ def _find_partners(model: Model, group: PruningGroup, is_kept: np.ndarray) -> tu
     unit = rows / np.maximum(norms, 1e-30)[:, None]
     cosines = unit @ unit.T
     cosines[:, ~is_kept] = -1
+    cosines[sizes[:, None] > _LARGEST_RATIO * sizes[None, :]] = -1
     partner = cosines.argmax(axis=1)
     likeness = cosines[np.arange(group.size), partner]
     is_merged = ~is_kept & (likeness > LEAST_COSINE) & (norms > 0) & (sizes[partner] > 0)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from srr_onnx.errors import DataError
+from srr_onnx.graph.model import Model
 from srr_onnx.targets.onnxruntime import Session
 
 Array = np.ndarray[Any, Any]
@@ -44,6 +45,7 @@ class Agreement:
         kl: Kullback-Leibler divergence of the candidate's class probabilities from the reference's, in nats; None where
             an output has no classes.
         max_abs: Largest difference of any element.
+        is_probability: Whether the reference gives probabilities of classes.
     """
 
     output: str
@@ -52,6 +54,7 @@ class Agreement:
     cosine: Estimate
     kl: Estimate | None
     max_abs: float
+    is_probability: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Plain form, as in plan files."""
@@ -73,20 +76,51 @@ def measure_agreement(
         One entry per floating-point output, in the order of the outputs.
 
     Raises:
-        DataError: There are no samples, or no output to compare.
+        DataError: There are no samples, no output to compare, or the candidate is not finite where the reference is.
         ModelError: A model cannot run on the samples.
     """
     rows: dict[str, list[tuple[float, float, float, float]]] = {}
+    probable: dict[str, bool] = {}
     for feeds in batches:
         count = min(len(array) for array in feeds.values())
         wanted, given = reference.run(feeds), candidate.run(feeds)
         for name in reference.outputs:
             pair = np.asarray(wanted[name]), np.asarray(given[name])
             if pair[0].dtype.kind == "f" and pair[0].shape == pair[1].shape and pair[0].size:
+                pair = _mask(*pair, name)
                 rows.setdefault(name, []).extend(_compare(*pair, count))
+                axis = _class_axis(pair[0].ndim)
+                is_one = axis is not None and _is_probability(np.moveaxis(pair[0], axis, -1))
+                probable[name] = probable.get(name, True) and is_one
     if not rows:
         raise DataError("there is nothing to compare: no samples, or no output of floating-point numbers")
-    return [_summarize(name, np.array(found), seed) for name, found in rows.items()]
+    return [
+        dataclasses.replace(_summarize(name, np.array(found), seed), is_probability=probable[name])
+        for name, found in rows.items()
+    ]
+
+
+def has_classes(model: Model) -> bool:
+    """Whether some output of a model can be read as scores of classes."""
+    for name in model.outputs:
+        shape, dtype = model.shapes.get(name), model.dtypes.get(name)
+        if dtype is None or dtype.kind != "f":
+            continue
+        axis = None if shape is None else _class_axis(len(shape))
+        if shape is None or (axis is not None and shape[axis] > 1):
+            return True
+    return False
+
+
+def _mask(wanted: Array, given: Array, name: str) -> tuple[Array, Array]:
+    """Leave out what is not finite in the reference (scores that are masked by -inf, say)."""
+    is_finite = np.isfinite(wanted)
+    if not np.isfinite(given[is_finite]).all():
+        raise DataError(
+            f"output {name!r} of the pruned model is NaN or infinite on samples where the original's is not: "
+            "check the preprocessing, or give --compensate none"
+        )
+    return np.where(is_finite, wanted, 0), np.where(is_finite, given, 0)
 
 
 def _compare(wanted: Array, given: Array, count: int) -> Iterable[tuple[float, float, float, float]]:
@@ -112,11 +146,15 @@ def _class_axis(rank: int) -> int | None:
 
 def _divergence(wanted: Array, given: Array) -> Array:
     """Of rows along the last axis; probabilities are taken as they are, anything else goes through a softmax."""
-    is_probability = bool((wanted >= 0).all()) and bool(np.allclose(wanted.sum(axis=-1), 1, atol=1e-3))
+    is_probability = _is_probability(wanted)
     logs = [
         np.log(np.maximum(rows, 1e-12)) if is_probability else rows - _log_sum_exp(rows) for rows in (wanted, given)
     ]
     return np.asarray((np.exp(logs[0]) * (logs[0] - logs[1])).sum(axis=-1))
+
+
+def _is_probability(rows: Array) -> bool:
+    return bool((rows >= 0).all()) and bool(np.allclose(rows.sum(axis=-1), 1, atol=1e-3))
 
 
 def _log_sum_exp(rows: Array) -> Array:

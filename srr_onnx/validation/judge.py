@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from srr_onnx.calibration.prepare import Calibration, open_session
+from srr_onnx.calibration.prepare import Calibration
 from srr_onnx.errors import DataError
 from srr_onnx.graph.model import Model
+from srr_onnx.targets.onnxruntime import Session
 from srr_onnx.validation.accuracy import Accuracy, measure_accuracy
 from srr_onnx.validation.agreement import Agreement, measure_agreement
 
@@ -18,16 +19,19 @@ class Judgement:
 
     Attributes:
         outputs: Agreement per output.
-        accuracy: Accuracy of the original and of the result; None without labels.
+        accuracy: Accuracy of the original and of the result; None without labels that fit.
+        note: What could not be compared, and why.
     """
 
     outputs: tuple[Agreement, ...]
     accuracy: tuple[Accuracy, Accuracy] | None
+    note: str = ""
 
     @property
-    def top1(self) -> float | None:
-        """Top-1 agreement of the first output that has classes; None where none has."""
-        return next((found.top1.mean for found in self.outputs if found.top1 is not None), None)
+    def main(self) -> Agreement | None:
+        """The output that speaks of classes: the first of probabilities, else the first that has any."""
+        able = [found for found in self.outputs if found.top1 is not None]
+        return next((found for found in able if found.is_probability), able[0] if able else None)
 
     def to_json(self) -> dict[str, Any]:
         """Plain form, as in plan files."""
@@ -51,12 +55,21 @@ def judge(model: Model, candidate: Model, calibration: Calibration, seed: int = 
         The judgement.
 
     Raises:
-        DataError: No output can be compared.
+        DataError: The candidate gives values that are not finite.
         ModelError: A model cannot run on the samples.
     """
-    sessions = open_session(model)[0], open_session(candidate)[0]
+    as_float32 = calibration.samples.as_float32
+    sessions = Session(model, as_float32=as_float32), Session(candidate, as_float32=as_float32)
+    try:
+        is_there = any(True for _ in calibration.judge())
+    except DataError:  # not one of them can be read
+        is_there = False
+    if not is_there:
+        return Judgement((), None, "nothing was compared with the original: no sample that was held out can be used")
+    if not any(model.dtypes[name].kind == "f" for name in model.outputs if name in model.dtypes):
+        return Judgement((), None, "nothing was compared with the original: no output holds floating-point numbers")
     outputs = measure_agreement(*sessions, (batch.feeds for batch in calibration.judge()), seed)
-    accuracy = None
+    accuracy, note = None, ""
     if calibration.dataset.labels is not None:
         try:
             before, after = (
@@ -67,6 +80,6 @@ def judge(model: Model, candidate: Model, calibration: Calibration, seed: int = 
                 for session in sessions
             )
             accuracy = before, after
-        except DataError:  # labels of something else than the model's classes: the agreement is what can be said
-            accuracy = None
-    return Judgement(tuple(outputs), accuracy)
+        except DataError as error:  # labels of something else than the model's classes
+            note = f"no accuracy is told: {error}"
+    return Judgement(tuple(outputs), accuracy, note)

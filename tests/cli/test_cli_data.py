@@ -1,0 +1,148 @@
+"""`prune --data` and its gate, and compensation without samples, on small nets."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from builders import Graph, run_ort
+from onnx import TensorProto
+
+CLASSES = 4
+
+
+def net(g: Graph, batch: int = 1, head: str = "Softmax") -> Graph:
+    rows = [g.rng.uniform(*span, 16).astype(np.float32) for span in ((0.5, 2), (-1, 1), (-1, 1), (0.5, 2))]
+    norm = [g.constant(part, name) for part, name in zip(rows, ("scale", "shift", "mean", "variance"), strict=True)]
+    x = g("Relu", g("BatchNormalization", g.conv(g.input("image", (batch, 3, 8, 8)), 16, bias=False), *norm))
+    x = g("Relu", g.conv(x, 12))
+    x = g("Flatten", g("GlobalAveragePool", x))
+    g.output(g(head, g("Gemm", x, g.weight(12, CLASSES), g.weight(CLASSES))))
+    return g
+
+
+def write(count: int = 40, name: str = "data.npz", **more) -> None:
+    rng = np.random.default_rng(0)
+    np.savez(name, image=rng.standard_normal((count, 3, 8, 8)).astype(np.float32), **more)
+
+
+@pytest.fixture
+def model(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    onnx.save(net(Graph(17)).model(), "net.onnx")
+    write()
+    return "net.onnx"
+
+
+def prune(run, *words):
+    result = run("prune", "net.onnx", "--ratio", "0.5", "--force", "--plan", "p.json", "--format", "json", *words)
+    return result, json.loads(result.stdout) if result.stdout else None
+
+
+def test_samples_choose_fit_and_judge(run, model):
+    result, found = prune(run, "--data", "data.npz", "--samples", "32")
+    assert result.exit_code == 0, result.stderr
+    assert found["criterion"]["name"] == "reconstruction"
+    assert found["compensation"]["kind"] == "least-squares"
+    error = found["compensation"]["layer_error"]
+    assert 0 <= error["after"] <= error["before"]
+    (output,) = found["agreement"]["outputs"]
+    assert output["samples"] == 8
+    assert 0 <= output["top1"]["low"] <= output["top1"]["mean"] <= output["top1"]["high"] <= 1
+    plan = json.loads(Path("p.json").read_text())
+    assert plan["compensation"] == found["compensation"]
+    assert plan["agreement"] == found["agreement"]
+    assert plan["proof"]["relative_error"] < 1e-4
+
+
+def test_none_is_what_was_proven(run, model):
+    prune(run, "--data", "data.npz", "--compensate", "none", "-o", "a.onnx")
+    assert run("apply", "net.onnx", "--plan", "p.json", "-o", "b.onnx").exit_code == 0
+    assert Path("a.onnx").read_bytes() == Path("b.onnx").read_bytes()
+
+
+def test_the_same_seed_gives_the_same_file(run, model):
+    for name in ("a.onnx", "b.onnx"):
+        prune(run, "--data", "data.npz", "--seed", "3", "-o", name)
+    assert Path("a.onnx").read_bytes() == Path("b.onnx").read_bytes()
+
+
+def test_a_gate_that_fails_ends_with_3_and_the_file_is_there(run, model, tmp_path):
+    words = ("--data", "data.npz", "--compensate", "none", "--criterion", "random", "--min-agreement")
+    result, found = prune(run, *words, "99.9%", "-o", "kept.onnx")
+    gate = found["gates"][0]
+    assert (result.exit_code, gate["passed"]) == ((0, True) if gate["value"] >= 0.999 else (3, False))
+    assert (tmp_path / "kept.onnx").exists()
+    assert prune(run, *words, "1%")[0].exit_code == 0
+
+
+def test_a_gate_without_data_or_classes_is_refused_before_anything_is_written(run, model, tmp_path):
+    assert prune(run, "--min-agreement", "0.9")[0].exit_code == 2
+    g = Graph(17)
+    x = g("Relu", g.conv(g.input("image", (1, 3, 8, 8)), 8))
+    g.output(g("Sigmoid", g("ReduceMean", g.conv(x, 1), axes=[1, 2, 3], keepdims=0)))
+    onnx.save(g.model(), "net.onnx")
+    result, _ = prune(run, "--data", "data.npz", "--min-agreement", "0.9", "-o", "new.onnx")
+    assert result.exit_code == 1
+    assert "no output of this model has any" in result.stderr
+    assert not (tmp_path / "new.onnx").exists()
+
+
+def test_labels_give_accuracy_and_those_that_do_not_fit_are_told(run, model):
+    write(y=np.arange(40) % CLASSES)
+    _, found = prune(run, "--data", "data.npz")
+    assert 0 <= found["agreement"]["accuracy"]["after"] <= 1
+    write(y=np.arange(40) + 500)
+    result, found = prune(run, "--data", "data.npz")
+    assert found["agreement"]["accuracy"] is None
+    assert "no accuracy is told" in result.stderr
+
+
+def test_activations_that_are_not_finite_are_one_line(run, model, tmp_path):
+    image = np.full((40, 3, 8, 8), 3e38, np.float32)
+    np.savez("data.npz", image=image)
+    result, _ = prune(run, "--data", "data.npz", "-o", "new.onnx")
+    assert result.exit_code == 1
+    assert "NaN or infinite" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert not (tmp_path / "new.onnx").exists()
+
+
+def test_criteria_that_need_samples_say_so(run, model):
+    for words in (("--criterion", "reconstruction"), ("--compensate", "least-squares")):
+        result, _ = prune(run, *words)
+        assert result.exit_code == 1
+        assert "--data" in result.stderr
+
+
+@pytest.mark.parametrize("dtype", [TensorProto.FLOAT16, TensorProto.DOUBLE])
+def test_other_element_types_are_compensated_without_samples(run, model, dtype):
+    proto = net(Graph(17)).model()
+    for tensor in proto.graph.initializer:
+        if tensor.data_type == TensorProto.FLOAT:
+            array = onnx.numpy_helper.to_array(tensor)
+            kind = onnx.helper.tensor_dtype_to_np_dtype(dtype)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(array.astype(kind), tensor.name))
+    for value in [*proto.graph.input, *proto.graph.output]:
+        value.type.tensor_type.elem_type = dtype
+    del proto.graph.value_info[:]
+    onnx.save(proto, "net.onnx")
+    result, found = prune(run, "-o", "small.onnx")
+    assert result.exit_code == 0, result.stderr
+    assert found["compensation"]["kind"] == "data-free"
+    if dtype == TensorProto.FLOAT16:
+        feeds = {"image": np.random.default_rng(0).standard_normal((1, 3, 8, 8)).astype(np.float16)}
+        assert all(np.isfinite(value).all() for value in run_ort(onnx.load("small.onnx"), feeds).values())
+
+
+def test_a_curve_rises(run, model):
+    result = run("curve", "net.onnx", "--data", "data.npz", "--samples", "32", "--format", "json")
+    assert result.exit_code == 0, result.stderr
+    points = json.loads(result.stdout)["points"]
+    assert len(points) >= 3
+    errors = [point["error"] for point in points]
+    assert errors == sorted(errors)
+    assert errors[-1] > errors[0] >= 0
