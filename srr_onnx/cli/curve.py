@@ -35,17 +35,7 @@ _BAR = 30
 @click.option(
     "--steps", type=click.IntRange(2, 100), default=16, show_default=True, metavar="N", help="Number of reductions."
 )
-@click.option(
-    "--max-group-ratio",
-    callback=options.read_share,
-    default="0.6",
-    show_default=True,
-    metavar="SHARE",
-    help="No group loses a larger share of its units unless the reduction needs it.",
-)
-@click.option("--freeze", multiple=True, metavar="NODE", help="Leave a node as it is (name or glob). May be repeated.")
-@click.option("--only", multiple=True, metavar="NODE", help="Prune only filters of a node. May be repeated.")
-@options.allow_inexact_option
+@options.restriction_options
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="For everything random.")
 @options.input_option
 @options.format_option

@@ -116,6 +116,23 @@ allow_inexact_option = click.option(
     is_flag=True,
     help="Prune channels that are normalized over too (LayerNorm, Softmax ...); not provable then.",
 )
+restriction_options = combine(
+    click.option(
+        "--max-group-ratio",
+        callback=read_share,
+        default="0.6",
+        show_default=True,
+        metavar="SHARE",
+        help="No group loses a larger share of its units unless the budget needs it.",
+    ),
+    click.option(
+        "--freeze", multiple=True, metavar="NODE", help="Leave a node as it is (name or glob). May be repeated."
+    ),
+    click.option(
+        "--only", multiple=True, metavar="NODE", help="Prune only filters of a node (name or glob). May be repeated."
+    ),
+    allow_inexact_option,
+)
 verify_option = click.option("--no-verify", is_flag=True, help="Write without the proof.")
 criterion_options = combine(
     click.option(

@@ -50,19 +50,7 @@ _WITH_LOSSLESS = frozenset(
     show_default=True,
     help="How the budget is spread over the groups. auto: redundancy for srr, error for reconstruction, else uniform.",
 )
-@click.option(
-    "--max-group-ratio",
-    callback=options.read_share,
-    default="0.6",
-    show_default=True,
-    metavar="SHARE",
-    help="No group loses a larger share of its units unless the budget needs it.",
-)
-@click.option("--freeze", multiple=True, metavar="NODE", help="Leave a node as it is (name or glob). May be repeated.")
-@click.option(
-    "--only", multiple=True, metavar="NODE", help="Prune only filters of a node (name or glob). May be repeated."
-)
-@options.allow_inexact_option
+@options.restriction_options
 @options.input_option
 @click.option(
     "--plan", "plan_path", type=click.Path(path_type=Path, readable=False), metavar="FILE", help="Write the plan too."
