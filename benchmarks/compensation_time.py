@@ -72,7 +72,12 @@ def main(models: tuple[Path, ...], data: Path, samples: int, out: Path) -> None:
         for model in models:
             rows.append(run_command(model, pictures, samples, Path(name)))
             click.echo(rows[-1])
-    write_csv(out / "compensation_time.csv", rows)
+    write_results(rows, out)
+
+
+def write_results(rows: list[dict[str, object]], out: Path) -> None:
+    """Write the CSV file and the table of docs/performance.md."""
+    write_csv(out / "compensation_time.csv", tuple(rows[0]), rows)
     lines = ["| model | samples | whole command | largest memory |", "|---|---|---|---|"]
     lines += [f"| {r['model']} | {r['samples']} | {r['seconds']:.0f} s | {r['memory_mb']:,} MB |" for r in rows]
     replace_between(PAGE, "compensation", "\n".join(lines))
