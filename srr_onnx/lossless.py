@@ -13,16 +13,13 @@ import srr_onnx
 from srr_onnx.analysis.find import find_groups
 from srr_onnx.analysis.groups import Groups
 from srr_onnx.graph.cost import count_cost, find_uncounted
-from srr_onnx.graph.load import load_model
 from srr_onnx.graph.model import Model
-from srr_onnx.pipeline import Pruned
+from srr_onnx.pipeline import Pruned, read_model
 from srr_onnx.planning.make import describe_frozen, find_free
 from srr_onnx.planning.plan import LOSSLESS, Kept, Plan, describe_values, plan_groups
 from srr_onnx.rewriting.apply import kept_positions
 from srr_onnx.rewriting.lossless import LosslessProof, remove_exact, verify_lossless
 from srr_onnx.rewriting.output import check_outputs, save_results
-from srr_onnx.rewriting.verify import make_feeds
-from srr_onnx.targets.measuring import measure_shapes
 
 
 def prune_lossless(
@@ -56,8 +53,7 @@ def prune_lossless(
     tell = on_stage or (lambda stage, done, steps: None)
     check_outputs(source, output, plan_path, force=force)
     tell("load", 0, 1)
-    model = source if isinstance(source, Model) else load_model(source, input_shapes)
-    model = measure_shapes(model, make_feeds)
+    model = read_model(source, input_shapes)
     tell("analyze", 0, 1)
     groups = find_groups(model)
     tell("rewrite", 0, 1)

@@ -20,14 +20,13 @@ from srr_onnx.analysis.find import find_groups
 from srr_onnx.calibration.prepare import Calibration, calibrate
 from srr_onnx.data.dataset import Dataset
 from srr_onnx.data.read import open_data
-from srr_onnx.errors import UnknownNameError
 from srr_onnx.graph.cost import count_cost
 from srr_onnx.graph.load import load_model
 from srr_onnx.graph.model import Model
 from srr_onnx.planning.budget import Budget, parse_share
 from srr_onnx.planning.make import MAX_GROUP_RATIO, Decision, check_prunable, find_free, make_plan
 from srr_onnx.planning.plan import Plan
-from srr_onnx.rewriting.compensate import KINDS, Compensated, Kind, compensate_pruned, recalibrate_norms
+from srr_onnx.rewriting.compensate import Compensated, Kind, check_kind, compensate_pruned, recalibrate_norms
 from srr_onnx.rewriting.distrust import rewrite_proven
 from srr_onnx.rewriting.exact.gains import ExactGains
 from srr_onnx.rewriting.output import check_outputs, save_results
@@ -123,16 +122,14 @@ def prune(
         SrrError: Anything that the user can cure; nothing is written then.
     """
     tell = on_stage or (lambda stage, done, steps: None)
-    if compensate not in KINDS:
-        raise UnknownNameError("way to compensate", str(compensate), KINDS)
+    check_kind(compensate)
     budget = Budget.choose(flops=flops, params=params, ratio=ratio)
     cap = parse_share(max_group_ratio, is_closed=True)
     options = options or ScoreOptions()
     check_outputs(source, output, plan_path, force=force)
 
     tell("load", 0, 1)
-    model = source if isinstance(source, Model) else load_model(source, input_shapes)
-    model = measure_shapes(model, make_feeds)
+    model = read_model(source, input_shapes)
     tell("analyze", 0, 1)
     groups = find_groups(model)
     check_prunable(model, groups, find_free(groups, freeze=freeze, only=only, allow_inexact=allow_inexact))
@@ -214,6 +211,25 @@ def prune(
         notes=_collect_notes(calibration, judgement, found, compensate),
         proven=proven,
     )
+
+
+def read_model(
+    source: str | os.PathLike[str] | Model, input_shapes: Mapping[str, Sequence[int]] | None = None
+) -> Model:
+    """Load a model, if it is not loaded yet, and measure the shapes that only a run tells.
+
+    Args:
+        source: ONNX file or loaded model.
+        input_shapes: Shape per input, for files with dynamic axes.
+
+    Returns:
+        The model.
+
+    Raises:
+        ModelError: It cannot be loaded.
+    """
+    model = source if isinstance(source, Model) else load_model(source, input_shapes)
+    return measure_shapes(model, make_feeds)
 
 
 def _collect_notes(

@@ -99,6 +99,21 @@ class PruningGroup:
         """Whether pruned equals masked for this group."""
         return self.inexact_at is None
 
+    def locate(self, units: Units) -> Positions | None:
+        """Find the group's units along an axis.
+
+        Args:
+            units: Unit of every place, `(size,)`.
+
+        Returns:
+            Places of every unit, shape `(U, m)`; None unless every unit is there equally often.
+        """
+        places = np.flatnonzero((units >= self.units.start) & (units < self.units.stop))
+        counts = np.bincount(units[places] - self.first_unit, minlength=self.size)
+        if not len(places) or (counts != counts[0]).any():
+            return None
+        return places[np.argsort(units[places], kind="stable")].reshape(self.size, -1)
+
     @property
     def units(self) -> slice:
         """The group's units in global numbering."""

@@ -22,7 +22,7 @@ _ENOUGH_ROWS = 1024
 
 
 class Variance:
-    """Variance of every column of rows."""
+    """Mean and variance of every column of rows."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -40,8 +40,13 @@ class Variance:
         self._squares += (centered * centered).sum(axis=0)
         self.count += len(rows)
 
-    def get(self) -> Array:
+    @property
+    def mean(self) -> Array:
         """Shape `(columns,)`, float64."""
+        return np.asarray(self._shift + self._sum / self.count)
+
+    def get(self) -> Array:
+        """The variance, shape `(columns,)`, float64."""
         drift = self._sum / self.count
         return np.asarray(np.maximum(self._squares / self.count - drift * drift, 0))
 

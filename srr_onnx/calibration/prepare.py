@@ -42,9 +42,13 @@ def open_session(model: Model) -> tuple[Session, bool]:
     try:
         return Session(model), False
     except ModelError:
-        if not any(dtype.name in _OTHER_FLOATS for dtype in model.dtypes.values()):
+        if not _has_other_floats(model):
             raise
         return Session(model, as_float32=True), True
+
+
+def _has_other_floats(model: Model) -> bool:
+    return any(dtype.name in _OTHER_FLOATS for dtype in model.dtypes.values())
 
 
 def find_run_size(model: Model, session: Session, feeds: Mapping[str, Array]) -> int:
@@ -113,7 +117,7 @@ def _read(dataset: Dataset, indices: Labels) -> tuple[dict[str, Array], int]:
 
 def _overflows(model: Model, session: Session, feeds: Mapping[str, Array]) -> bool:
     """Whether half precision is too narrow for the samples, so that single precision has to do."""
-    if not any(dtype.name in _OTHER_FLOATS for dtype in model.dtypes.values()):
+    if not _has_other_floats(model):
         return False
     return not all(np.isfinite(value).all() for value in session.run(feeds).values() if value.dtype.kind == "f")
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from srr_onnx.graph.cost import is_constant_node
 from srr_onnx.graph.model import Model, Node
 from srr_onnx.graph.segment import read_values
 from srr_onnx.targets.onnxruntime import SegmentSession
@@ -107,7 +108,7 @@ class Stream:
         self._as_float32 = as_float32
         self._store = Store()
         self._at_hand = set(model.inputs)
-        self._left = [node for node in model.nodes if not all(o in model.constants for o in node.outputs if o)]
+        self._left = [node for node in model.nodes if not is_constant_node(model, node)]
         self._left = self._find_missing(set().union(*stops))  # what leads to no stop never runs
 
     def __enter__(self) -> Stream:
@@ -173,7 +174,7 @@ class Stream:
 
 def count_live_bytes(model: Model) -> int:
     """Largest number of bytes of activations that a model needs at one time, at its input shapes."""
-    nodes = [node for node in model.nodes if not all(o in model.constants for o in node.outputs if o)]
+    nodes = [node for node in model.nodes if not is_constant_node(model, node)]
     last = {name: place for place, node in enumerate(nodes) for name in read_values([node])}
     sizes = {
         name: int(np.prod(shape, dtype=np.int64)) * model.dtypes[name].itemsize

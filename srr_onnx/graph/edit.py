@@ -29,6 +29,27 @@ Array = np.ndarray[Any, Any]
 _LISTS = frozenset({AttributeProto.INTS, AttributeProto.FLOATS, AttributeProto.STRINGS})
 
 
+class NewNames:
+    """Names that no value of a model has yet.
+
+    Args:
+        model: The model.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self._taken = {name for node in model.nodes for name in node.outputs}
+        self._taken |= set(model.shapes) | set(model.constants)
+
+    def take(self, wish: str) -> str:
+        """Give the name wished for, with a number behind it where somebody has it; nobody gets it again."""
+        name, count = wish, 1
+        while name in self._taken:
+            count += 1
+            name = f"{wish}_{count}"
+        self._taken.add(name)
+        return name
+
+
 @dataclasses.dataclass
 class NodeEdit:
     """What changes about one node.

@@ -13,7 +13,7 @@ import numpy as np
 
 from srr_onnx.analysis.groups import Groups, Use
 from srr_onnx.analysis.rule import Positions, rules
-from srr_onnx.graph.edit import Edits, NewNode, NodeEdit, apply_edits
+from srr_onnx.graph.edit import Edits, NewNames, NewNode, NodeEdit, apply_edits
 from srr_onnx.graph.folding import fold_constants
 from srr_onnx.graph.model import Model, Node, Shape
 
@@ -71,7 +71,7 @@ class _Rewriter:
         self.shapes = self._new_shapes()
         self.result = Edits(shapes=self.shapes)
         self._names: dict[tuple[str, bytes], str] = {}
-        self._taken = set(model.shapes) | set(model.constants) | {n for node in model.nodes for n in node.outputs}
+        self.new_names = NewNames(model)
         self.after: Mapping[str, Array] = {}
         self.mended: set[Use] = set()
 
@@ -186,19 +186,10 @@ class _Rewriter:
 
     def new_constant(self, array: Array, wish: str) -> str:
         """Add an initializer under a name that nobody has."""
-        name = self.new_name(wish)
+        name = self.new_names.take(wish)
         array = np.require(array, requirements="C")  # unlike ascontiguousarray it leaves a scalar a scalar
         array.flags.writeable = False
         self.result.added[name] = array
-        return name
-
-    def new_name(self, wish: str) -> str:
-        """A value name that nobody has."""
-        name, count = wish, 1
-        while name in self._taken:
-            count += 1
-            name = f"{wish}_{count}"
-        self._taken.add(name)
         return name
 
     def _measured_after(self) -> dict[str, Array]:
@@ -277,7 +268,7 @@ class _Change:
         # Other elements are measured at run time (a dynamic batch, say), so only those that differ are overruled.
         mask = self._rewriter.new_constant(live != value, f"{wish}_where")
         fixed = self._rewriter.new_constant(value.astype(live.dtype), f"{wish}_sizes")
-        output = self._rewriter.new_name(wish)
+        output = self._rewriter.new_names.take(wish)
         self._rewriter.result.inserted.append(NewNode(self.node.index, "Where", (mask, fixed, name), output))
         edit.inputs[slot] = output
 

@@ -50,6 +50,16 @@ class Compensated:
         }
 
 
+def check_kind(kind: str) -> None:
+    """Check that there is such a way to compensate.
+
+    Raises:
+        UnknownNameError: There is none; carries near matches.
+    """
+    if kind not in KINDS:
+        raise UnknownNameError("way to compensate", str(kind), KINDS)
+
+
 def compensate_pruned(
     model: Model,
     pruned: Model,
@@ -85,6 +95,7 @@ def compensate_pruned(
         UnsupportedError: The means that was asked for finds nothing to work on.
         ModelError: onnxruntime cannot run a part of the model.
     """
+    check_kind(kind)
     if kind == "none":
         return Compensated(pruned, "none")
     if kind == "least-squares" or (kind == "auto" and observation is not None):
@@ -96,8 +107,6 @@ def compensate_pruned(
             return Compensated(pruned, "none")
         before, after = (sum(getattr(fit, when) for fit in found.fits) / len(names) for when in ("before", "after"))
         return Compensated(found.model, "least-squares", names, found.created, (before, after))
-    if kind not in KINDS:
-        raise UnknownNameError("way to compensate", str(kind), KINDS)
     transfers = {} if kind == "merge" else data_free.find_transfers(model, kept, seed)
     done: Kind = "data-free" if transfers else "merge"
     if kind == "data-free" and not transfers:

@@ -176,8 +176,7 @@ class _Task:
             )
         contents[layer.weight] = layer.from_matrix(matrix + solution.change).astype(self._weight.dtype)
         if self._sink is not None and self._sunk is not None:
-            moved = self._sunk.astype(np.float64) + self._sink.factor * solution.offset.reshape(self._sunk.shape)
-            contents[self._sink.constant] = moved.astype(self._sunk.dtype)
+            contents[self._sink.constant] = self._sink.add(self._sunk, solution.offset)
         power = (self._scale**2).reshape(solution.before.shape) / (self._variance or 1.0)
         errors = (float((power * part).sum()) for part in (solution.before, solution.after))
         return Fit(layer.node.label, *errors)

@@ -14,7 +14,7 @@ import numpy as np
 from srr_onnx.analysis.find import find_groups
 from srr_onnx.analysis.groups import Groups, Use
 from srr_onnx.errors import ModelError, ProofError
-from srr_onnx.graph.edit import Edits, apply_edits
+from srr_onnx.graph.edit import Edits, NewNames, apply_edits
 from srr_onnx.graph.model import Model, Shape
 from srr_onnx.planning.plan import LOSSLESS, Kept
 from srr_onnx.rewriting.apply import prune_units
@@ -159,7 +159,7 @@ def _correct(model: Model, gains: ExactGains) -> Model:
     """Put the corrected constants into the model, each reader with its own."""
     edits = Edits()
     nodes = {node.index: node for node in model.nodes}
-    taken = set(model.shapes) | set(model.constants) | {name for node in model.nodes for name in node.outputs}
+    names = NewNames(model)
     made: dict[tuple[str, bytes], str] = {}
     for use, array in gains.corrections.items():
         node = nodes[use.node]
@@ -170,11 +170,7 @@ def _correct(model: Model, gains: ExactGains) -> Model:
             continue
         key = (name or wish, array.tobytes())
         if key not in made:
-            made[key], count = wish, 1
-            while made[key] in taken:
-                count += 1
-                made[key] = f"{wish}_{count}"
-            taken.add(made[key])
+            made[key] = names.take(wish)
             edits.added[made[key]] = array
         edits.node(use.node).inputs[use.slot] = made[key]
     return apply_edits(model, edits)

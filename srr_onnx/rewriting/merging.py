@@ -46,10 +46,9 @@ def find_merges(model: Model, groups: Groups, kept: Kept) -> dict[str, Transfer]
         is_rectified, is_plain = _find_origin(model, layer.source, dense)
         least = LEAST_COSINE if is_plain else LEAST_COSINE_OF_SUMS
         for group in groups:
-            places = np.flatnonzero((units >= group.units.start) & (units < group.units.stop))
-            if not len(places) or stays[places].all() or len(places) % group.size:
+            by_unit = group.locate(units)
+            if by_unit is None or stays[by_unit].all():
                 continue
-            by_unit = places[np.argsort(units[places], kind="stable")].reshape(group.size, -1)
             if group.id not in partners:
                 partners[group.id] = _find_partners(model, group, stays[by_unit[:, 0]])
             partner, ratio, likeness = partners[group.id]

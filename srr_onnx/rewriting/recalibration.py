@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from srr_onnx.calibration.moments import Variance
 from srr_onnx.calibration.observe import Samples
 from srr_onnx.calibration.stream import Stream
 from srr_onnx.errors import DataError
@@ -50,50 +51,25 @@ def recalibrate(
     contents: dict[str, Array] = {}
     with Stream(model, samples.chunks, [{node.inputs[0]} for node in norms], as_float32=samples.as_float32) as stream:
         for number, node in enumerate(norms):
-            found = _Statistics()
-            for values in stream.advance(contents):
-                found.add(values[node.inputs[0]])
-            if not (np.isfinite(found.mean).all() and np.isfinite(found.variance).all()):
+            found = Variance()
+            with np.errstate(invalid="ignore", over="ignore"):  # told by what comes out
+                for values in stream.advance(contents):
+                    found.add(_to_rows(values[node.inputs[0]]))
+                statistics = found.mean, found.get()
+            if not all(np.isfinite(array).all() for array in statistics):
                 raise DataError(
                     f"normalization {node.label!r} reads values that are NaN or infinite on the samples: check the "
                     "preprocessing, or leave out --recalibrate-norms"
                 )
-            for name, array in zip(node.inputs[3:5], (found.mean, found.variance), strict=True):
+            for name, array in zip(node.inputs[3:5], statistics, strict=True):
                 contents[name] = array.astype(model.constants[name].dtype)
             on_layer(number + 1, len(norms))
     return (apply_edits(model, Edits(tensors=contents)) if contents else model), len(norms)
 
 
-class _Statistics:
-    """Mean and variance of every channel of values `(N, C, ...)`, added batch by batch; float64, shape `(C,)`.
-
-    Source:
-        Chan, Golub, LeVeque, "Algorithms for computing the sample variance", The American Statistician 37, 1983
-        (pairwise combination).
-    """
-
-    def __init__(self) -> None:
-        self._count = 0
-        self.mean: Array = np.zeros(())
-        self._squares: Array = np.zeros(())
-
-    @property
-    def variance(self) -> Array:
-        """Mean squared distance from the mean."""
-        return np.asarray(self._squares / self._count)
-
-    def add(self, values: Array) -> None:
-        """Add a batch."""
-        rows = np.moveaxis(values, 1, 0).reshape(values.shape[1], -1)  # (C, R), channels contiguous: ten times faster
-        rows = rows.astype(np.result_type(rows.dtype, np.float32), copy=False)
-        with np.errstate(invalid="ignore", over="ignore"):  # told by what comes out
-            mean = rows.mean(axis=1, dtype=np.float64)
-            centered = rows - mean.astype(rows.dtype)[:, None]
-            squares = np.einsum("cr,cr->c", centered, centered).astype(np.float64)
-            total, drift = self._count + rows.shape[1], mean - self.mean
-            self._squares = self._squares + squares + drift**2 * (self._count * rows.shape[1] / total)
-            self.mean = self.mean + drift * (rows.shape[1] / total)
-        self._count = total
+def _to_rows(values: Array) -> Array:
+    """Values `(N, C, ...)` as rows of channels, each channel contiguous: sums over it are ten times faster."""
+    return np.asarray(np.moveaxis(values, 1, 0).reshape(values.shape[1], -1).T)
 
 
 def _is_adjustable(model: Model, node: Node) -> bool:

@@ -14,7 +14,7 @@ import numpy as np
 
 from srr_onnx.calibration.layers import LinearLayer, find_layers
 from srr_onnx.calibration.tails import find_tail
-from srr_onnx.graph.edit import Edits, apply_edits
+from srr_onnx.graph.edit import Edits, NewNames, apply_edits
 from srr_onnx.graph.model import Model
 
 Array = np.ndarray[Any, Any]
@@ -32,6 +32,16 @@ class Sink:
     constant: str
     factor: float
 
+    def add(self, array: Array, offset: Array) -> Array:
+        """The constant's new content, in its own element type.
+
+        Args:
+            array: Its content.
+            offset: What the layer's outputs are to be moved by, O elements.
+        """
+        moved = array.astype(np.float64) + self.factor * offset.reshape(array.shape)
+        return np.asarray(moved.astype(array.dtype))
+
 
 def prepare(
     model: Model, wanted: Collection[str], offsets: Collection[str], *, keep_structure: bool = False
@@ -48,31 +58,26 @@ def prepare(
         A model that computes the same, and how many biases were created in it.
     """
     edits, created = Edits(), 0
-    taken = {name for node in model.nodes for name in node.outputs} | set(model.shapes) | set(model.constants)
+    names = NewNames(model)
     for layer in find_layers(model):
         if layer.output not in wanted or not is_changeable(model, layer):
             continue
         if layer.weight not in model.stored:
-            _own(edits, layer, 1, model.constants[layer.weight], taken)
+            _own(edits, layer, 1, model.constants[layer.weight], names)
         if layer.output not in offsets or layer.bias_scale == 0:
             continue
         if layer.bias and _is_vector(model, layer.bias, layer) and not is_own(model, layer.bias):
-            _own(edits, layer, 2, model.constants[layer.bias], taken)
+            _own(edits, layer, 2, model.constants[layer.bias], names)
         elif not (keep_structure or layer.bias or layer.node.op_type == "MatMul" or find_sink(model, layer)):
             dtype = model.constants[layer.weight].dtype
-            _own(edits, layer, 2, np.zeros(layer.outputs, dtype), taken, f"{layer.weight}_bias")
+            _own(edits, layer, 2, np.zeros(layer.outputs, dtype), names, f"{layer.weight}_bias")
             created += 1
     return (apply_edits(model, edits) if edits.nodes else model), created
 
 
-def _own(edits: Edits, layer: LinearLayer, slot: int, array: Array, taken: set[str], wish: str = "") -> None:
+def _own(edits: Edits, layer: LinearLayer, slot: int, array: Array, names: NewNames, wish: str = "") -> None:
     """Let a layer read a constant of its own."""
-    name = base = wish or f"{layer.node.input(slot)}_own"
-    count = 1
-    while name in taken:
-        count += 1
-        name = f"{base}_{count}"
-    taken.add(name)
+    name = names.take(wish or f"{layer.node.input(slot)}_own")
     edits.added[name] = np.ascontiguousarray(array)
     edits.node(layer.node.index).inputs[slot] = name
 

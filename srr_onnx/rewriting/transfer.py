@@ -83,9 +83,7 @@ def apply_transfers(
         contents[layer.weight] = layer.from_matrix(layer.to_matrix(weight) + added).astype(weight.dtype)
         sink = find_sink(prepared, layer)
         if sink is not None and layer.output in offsets:
-            sunk = prepared.constants[sink.constant]
-            moved = sunk.astype(np.float64) + sink.factor * np.concatenate(offset).reshape(sunk.shape)
-            contents[sink.constant] = moved.astype(sunk.dtype)
+            contents[sink.constant] = sink.add(prepared.constants[sink.constant], np.concatenate(offset))
         nodes.append(layer.node.label)
     return (apply_edits(prepared, Edits(tensors=contents)) if contents else pruned), nodes, created
 

@@ -85,7 +85,7 @@ class EliminationSearch:
         for layer in readers:
             units = groups.values[layer.source, layer.source_axis]
             for group in groups:
-                if _is_in(units, group).any():
+                if group.locate(units) is not None:
                     self._expected.setdefault(group.id, set()).add(layer.output)
 
     def add(self, observed: Observed) -> None:
@@ -157,23 +157,17 @@ def _pose_problems(model: Model, groups: Groups, observed: Observed, moments: Mo
         matrix = matrix[:, observed.columns] * np.sqrt(layer.columns / len(observed.columns))
         units = units[:, observed.columns]
     for block, covariance in enumerate(moments.covariance()):
-        owners = [group for group in groups if _is_in(units[block], group).any()]
+        owners = [(group, places) for group in groups if (places := group.locate(units[block])) is not None]
         if not owners or is_whole[block]:
             continue
         diagonal = np.einsum("ii->i", covariance)
         diagonal += RIDGE * diagonal.mean() + 1e-12
         # Single precision is enough: the ridge keeps the condition number below 100 times the number of columns.
         inverse = np.linalg.inv(covariance.astype(np.float32))
-        for group in owners:
-            columns = _sort_by_unit(units[block], group)
-            if columns is not None:
-                part = inverse[np.ix_(columns, columns)]
-                rows = matrix[block][columns].astype(np.float32)
-                yield group.id, Problem(part, rows, len(columns) // group.size)
-
-
-def _is_in(units: Array, group: PruningGroup) -> Array:
-    return np.asarray((units >= group.units.start) & (units < group.units.stop))
+        for group, places in owners:
+            columns = places.reshape(-1)
+            rows = matrix[block][columns].astype(np.float32)
+            yield group.id, Problem(inverse[np.ix_(columns, columns)], rows, places.shape[1])
 
 
 def _find_whole(layer: LinearLayer, groups: Groups) -> Array:
@@ -182,14 +176,6 @@ def _find_whole(layer: LinearLayer, groups: Groups) -> Array:
     made = groups.values.get((layer.output, layer.output_axis), np.full(layer.outputs, -1)).reshape(layer.blocks, -1)
     first = read[:, :1]
     return np.asarray((first[:, 0] >= 0) & (read == first).all(axis=1) & (made == first).all(axis=1))
-
-
-def _sort_by_unit(units: Array, group: PruningGroup) -> Array | None:
-    """Columns of a group, unit by unit; None unless every unit has equally many."""
-    places = np.flatnonzero(_is_in(units, group))
-    order = places[np.argsort(units[places], kind="stable")]
-    counts = np.bincount(units[order] - group.units.start, minlength=group.size)
-    return order if len(set(counts.tolist())) == 1 else None
 
 
 def _share_energy(rows: Sequence[Array], units: int) -> Elimination:

@@ -61,21 +61,21 @@ def judge(model: Model, candidate: Model, calibration: Calibration, seed: int = 
     as_float32 = calibration.samples.as_float32
     sessions = Session(model, as_float32=as_float32), Session(candidate, as_float32=as_float32)
     try:
-        is_there = any(True for _ in calibration.judge())
+        batches = list(calibration.judge())
     except DataError:  # not one of them can be read
-        is_there = False
-    if not is_there:
+        batches = []
+    if not batches:
         return Judgement((), None, "nothing was compared with the original: no sample that was held out can be used")
     if not any(model.dtypes[name].kind == "f" for name in model.outputs if name in model.dtypes):
         return Judgement((), None, "nothing was compared with the original: no output holds floating-point numbers")
-    outputs = measure_agreement(*sessions, (batch.feeds for batch in calibration.judge()), seed)
+    outputs = measure_agreement(*sessions, (batch.feeds for batch in batches), seed)
     accuracy, note = None, ""
     if calibration.dataset.labels is not None:
         try:
             before, after = (
                 measure_accuracy(
                     session,
-                    ((batch.feeds, batch.labels) for batch in calibration.judge() if batch.labels is not None),
+                    ((batch.feeds, batch.labels) for batch in batches if batch.labels is not None),
                 )
                 for session in sessions
             )
