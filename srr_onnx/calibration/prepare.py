@@ -13,8 +13,10 @@ from srr_onnx.calibration.observe import Samples
 from srr_onnx.calibration.stream import count_live_bytes
 from srr_onnx.data.dataset import Batch, Dataset, Labels, choose, split_held_out
 from srr_onnx.errors import DataError, ModelError
+from srr_onnx.graph.cost import is_constant_node
 from srr_onnx.graph.model import Model
-from srr_onnx.targets.onnxruntime import Session
+from srr_onnx.graph.segment import read_values
+from srr_onnx.targets.onnxruntime import SegmentSession, Session
 
 Array = np.ndarray[Any, Any]
 
@@ -69,22 +71,54 @@ def find_run_size(model: Model, session: Session, feeds: Mapping[str, Array]) ->
     """
     if _is_fixed(model):
         return max(shape[0] for shape in model.inputs.values() if shape)
+    return _RUN if _takes_several(session, feeds) else 1
+
+
+def find_chunk_size(model: Model, run: int, feeds: Mapping[str, Array], *, as_float32: bool) -> int:
+    """Find how many samples the operators take at once, when they are run a part at a time.
+
+    A file that states a batch of one often computes others as well: only its inputs say so.
+
+    Args:
+        model: Loaded model.
+        run: Result of `find_run_size`.
+        feeds: At least one sample, batch axis first.
+        as_float32: Whether onnxruntime has to compute the model in float32.
+
+    Returns:
+        As many as are efficient, or `run`.
+    """
+    if run > 1 or not _is_fixed(model):
+        return run
+    nodes = [node for node in model.nodes if not is_constant_node(model, node)]
+    inputs = [name for name in read_values(nodes) if name in model.inputs]
+    made = {name for node in nodes for name in node.outputs}
+    outputs = [name for name in model.outputs if name in made]
+    try:
+        session = SegmentSession(model, nodes, inputs, outputs, {}, as_float32=as_float32)
+        return _RUN if _takes_several(session, {name: feeds[name] for name in inputs}) else run
+    except ModelError:
+        return run
+
+
+def _takes_several(session: Session, feeds: Mapping[str, Array]) -> bool:
+    """Whether samples that are run together give what they give one by one."""
     count = min(2, min(len(array) for array in feeds.values()))
     singles = [session.run({name: array[i : i + 1] for name, array in feeds.items()}) for i in range(count)]
     if count < 2:
-        return 1
+        return False
     try:
         pair = session.run({name: array[:2] for name, array in feeds.items()})
     except ModelError:
-        return 1
-    for name in model.outputs:
+        return False
+    for name in session.outputs:
         parts = [np.asarray(single[name]) for single in singles]
         if any(part.ndim == 0 or part.dtype.kind not in "fiub" for part in parts):
-            return 1
+            return False
         joined = np.concatenate(parts)
         if joined.shape != pair[name].shape or not np.allclose(joined, pair[name], rtol=1e-2, atol=1e-3):
-            return 1
-    return _RUN
+            return False
+    return True
 
 
 def _is_fixed(model: Model) -> bool:
@@ -199,8 +233,9 @@ def calibrate(model: Model, dataset: Dataset, samples: int, seed: int) -> Calibr
             f"the model takes {size} samples in one run; of {len(chosen)} a fifth is held out, which is too few: give "
             f"at least {int(np.ceil(size / HELD_OUT))}, or export the model with an open batch"
         )
-    stops = range(0, count - count % size if is_fixed else count, size)
-    chunks = [{name: array[start : start + size] for name, array in whole.items()} for start in stops]
+    chunk = find_chunk_size(model, size, whole, as_float32=as_float32)
+    stops = range(0, count - count % size if is_fixed else count, chunk)
+    chunks = [{name: array[start : start + chunk] for name, array in whole.items()} for start in stops]
     used = sum(len(next(iter(chunk.values()))) for chunk in chunks)
     if used < _FEW:
         notes.append(f"only {used} samples to calibrate with: {_FEW} or more give a far better result")
