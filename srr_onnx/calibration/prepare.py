@@ -187,7 +187,8 @@ def calibrate(model: Model, dataset: Dataset, samples: int, seed: int) -> Calibr
         notes.append(
             f"{affordable} samples instead of {samples}: inputs and activations of more would take too much room"
         )
-    chosen = choose(dataset, round(affordable / (1 - HELD_OUT)), seed)
+    # One sample more than asked for at least: without any to hold out there is nothing to judge by.
+    chosen = choose(dataset, max(affordable + 1, round(affordable / (1 - HELD_OUT))), seed)
     kept, held_out = split_held_out(chosen, HELD_OUT, seed)
     whole, count = _read(dataset, kept)
     size = find_run_size(model, session, whole)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import statistics
 from collections.abc import Callable
 from typing import Any, Literal, get_args
 
@@ -27,8 +28,9 @@ class Compensated:
         kind: What was done: one of the kinds but "auto".
         layers: Nodes whose weights were fitted.
         created: Number of biases that the file did not have.
-        error: Mean error of the fitted layers' outputs on the samples, relative to their variance, before and after;
-            None without samples.
+        error: Median over the fitted layers of the error of their outputs on the samples, relative to the variance of
+            these, before and after; None without samples. A layer whose outputs hardly vary has a huge relative error,
+            which would be all that a mean shows.
         recalibrated: Number of normalizations whose statistics were set anew.
     """
 
@@ -105,7 +107,7 @@ def compensate_pruned(
         names = tuple(fit.layer for fit in found.fits)
         if not names:
             return Compensated(pruned, "none")
-        before, after = (sum(getattr(fit, when) for fit in found.fits) / len(names) for when in ("before", "after"))
+        before, after = (statistics.median(getattr(fit, when) for fit in found.fits) for when in ("before", "after"))
         return Compensated(found.model, "least-squares", names, found.created, (before, after))
     transfers = {} if kind == "merge" else data_free.find_transfers(model, kept, seed)
     done: Kind = "data-free" if transfers else "merge"
