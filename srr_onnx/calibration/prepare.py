@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -51,7 +51,9 @@ def _has_other_floats(model: Model) -> bool:
     return any(dtype.name in _OTHER_FLOATS for dtype in model.dtypes.values())
 
 
-def find_run_size(model: Model, session: Session, feeds: Mapping[str, Array]) -> int:
+def find_run_size(
+    model: Model, session: Session, feeds: Mapping[str, Array], shared: Mapping[str, Array] | None = None
+) -> int:
     """Find how many samples a model takes in one run.
 
     A file can leave the batch open and have it written into a Reshape all the same, so it is tried.
@@ -60,6 +62,7 @@ def find_run_size(model: Model, session: Session, feeds: Mapping[str, Array]) ->
         model: Loaded model.
         session: The same, opened.
         feeds: At least one sample, batch axis first.
+        shared: The other inputs, which are the same for all samples.
 
     Returns:
         The batch that the file states; of an open one, as many as are efficient, or 1.
@@ -67,14 +70,15 @@ def find_run_size(model: Model, session: Session, feeds: Mapping[str, Array]) ->
     Raises:
         ModelError: The model does not run on the samples at all.
     """
-    if _is_fixed(model):
-        return max(shape[0] for shape in model.inputs.values() if shape)
+    shared = shared or {}
+    if _is_fixed(model, feeds):
+        return max(model.inputs[name][0] for name in feeds)
     count = min(2, min(len(array) for array in feeds.values()))
-    singles = [session.run({name: array[i : i + 1] for name, array in feeds.items()}) for i in range(count)]
+    singles = [session.run({**_take(feeds, i, i + 1), **shared}) for i in range(count)]
     if count < 2:
         return 1
     try:
-        pair = session.run({name: array[:2] for name, array in feeds.items()})
+        pair = session.run({**_take(feeds, 0, 2), **shared})
     except ModelError:
         return 1
     for name in model.outputs:
@@ -87,11 +91,13 @@ def find_run_size(model: Model, session: Session, feeds: Mapping[str, Array]) ->
     return _RUN
 
 
-def _is_fixed(model: Model) -> bool:
-    """Whether the file states how many samples one run takes; an input without axes says nothing about that."""
-    return any(model.inputs.values()) and not any(
-        _is_open(model, name) for name, shape in model.inputs.items() if shape
-    )
+def _take(feeds: Mapping[str, Array], start: int, stop: int) -> dict[str, Array]:
+    return {name: array[start:stop] for name, array in feeds.items()}
+
+
+def _is_fixed(model: Model, names: Iterable[str]) -> bool:
+    """Whether the file states how many samples one run takes of these inputs."""
+    return not any(_is_open(model, name) for name in names)
 
 
 def _is_open(model: Model, name: str) -> bool:
@@ -103,11 +109,13 @@ def _is_open(model: Model, name: str) -> bool:
 
 
 def _read(dataset: Dataset, indices: Labels) -> tuple[dict[str, Array], int]:
-    """Read samples into one array per input; gives these and how many could be read."""
+    """Read samples into one array per input, without shared ones; gives these and how many could be read."""
     whole: dict[str, Array] = {}
     count = 0
     for batch in dataset.batches(_RUN, indices):
         for name, array in batch.feeds.items():
+            if name in dataset.shared:
+                continue
             if name not in whole:
                 whole[name] = np.empty((len(indices), *array.shape[1:]), array.dtype)
             whole[name][count : count + len(array)] = array
@@ -191,17 +199,18 @@ def calibrate(model: Model, dataset: Dataset, samples: int, seed: int) -> Calibr
     chosen = choose(dataset, max(affordable + 1, round(affordable / (1 - HELD_OUT))), seed)
     kept, held_out = split_held_out(chosen, HELD_OUT, seed)
     whole, count = _read(dataset, kept)
-    size = find_run_size(model, session, whole)
-    if not as_float32 and _overflows(model, session, {name: array[:size] for name, array in whole.items()}):
+    shared = dataset.shared
+    size = find_run_size(model, session, whole, shared)
+    if not as_float32 and _overflows(model, session, {**_take(whole, 0, size), **shared}):
         as_float32 = True
-    is_fixed = _is_fixed(model)
+    is_fixed = _is_fixed(model, whole)
     if is_fixed and min(count, len(held_out)) < size:
         raise DataError(
             f"the model takes {size} samples in one run; of {len(chosen)} a fifth is held out, which is too few: give "
             f"at least {int(np.ceil(size / HELD_OUT))}, or export the model with an open batch"
         )
     stops = range(0, count - count % size if is_fixed else count, size)
-    chunks = [{name: array[start : start + size] for name, array in whole.items()} for start in stops]
+    chunks = [{**_take(whole, start, start + size), **shared} for start in stops]
     used = sum(len(next(iter(chunk.values()))) for chunk in chunks)
     if used < _FEW:
         notes.append(f"only {used} samples to calibrate with: {_FEW} or more give a far better result")

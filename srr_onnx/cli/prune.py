@@ -21,7 +21,7 @@ from srr_onnx.graph.load import load_model
 from srr_onnx.planning.budget import Budget
 from srr_onnx.rewriting.compensate import KINDS
 from srr_onnx.rewriting.output import check_outputs
-from srr_onnx.validation.agreement import has_classes
+from srr_onnx.validation.classes import has_classes
 
 # Options that go with --lossless.
 _WITH_LOSSLESS = frozenset(
