@@ -86,8 +86,8 @@ class Request:
         """Make a data set of arrays.
 
         Args:
-            arrays: One per input of the model, by its name: `(N, ...)`, or of exactly the input's shape and shared by all
-                samples.
+            arrays: One per input of the model, by its name: `(N, ...)`, or of exactly the input's shape where all
+                samples share it.
             name: What the data are called, in messages too.
             text: What was read.
             labels: Class per sample.
