@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from builders import Graph
 
-from srr_onnx.calibration import prepare
-from srr_onnx.calibration.prepare import calibrate, find_chunk_size
+from srr_onnx.calibration import runs
+from srr_onnx.calibration.prepare import calibrate
+from srr_onnx.calibration.runs import find_chunk_size
 from srr_onnx.data.read import open_data
 from srr_onnx.graph.load import load_model
 
@@ -31,7 +32,7 @@ def test_several_samples_at_once_where_they_give_what_single_ones_give(shape, ba
 
 
 def test_nothing_is_left_out_of_the_last_run(monkeypatch):
-    monkeypatch.setattr(prepare, "_RUN", 4)
+    monkeypatch.setattr(runs, "RUN", 4)
     model = make_model((-1, 80))
     samples = np.random.default_rng(0).standard_normal((12, 3, 4, 4)).astype(np.float32)
     found = calibrate(model, open_data(iter([{"x": samples}]), model), 10, 0)
