@@ -68,9 +68,11 @@ class Dataset:
         text: What was read and how, in one line.
         labels: Class per sample, `(N,)`.
         classes: Names of the classes, by class.
+        is_made_up: Whether they are drawn, so that what a model makes of them says nothing of its quality.
 
     Attributes:
         name: What the data are called.
+        is_made_up: As given.
         labels: Class per sample, `(N,)` int64, known without reading the samples; None where there are none.
         classes: Names of the classes; empty where unknown.
         bad: Samples that could not be read, in the order in which they were met; grows while batches are made.
@@ -83,12 +85,14 @@ class Dataset:
         text: str,
         labels: Labels | None = None,
         classes: Sequence[str] = (),
+        is_made_up: bool = False,
     ) -> None:
         if not len(samples):
             raise DataError(f"{name!r} holds no samples")
         if labels is not None and len(labels) != len(samples):
             raise DataError(f"{name!r} has {len(samples)} samples, but there are {len(labels)} labels")
         self.name, self.labels, self.classes = name, labels, tuple(classes)
+        self.is_made_up = is_made_up
         self.bad: list[BadSample] = []
         self._samples, self._text = samples, text
         self._bad_indices: dict[int, BadSample] = {}
@@ -117,7 +121,7 @@ class Dataset:
         Raises:
             DataError: There are more or fewer labels than samples.
         """
-        return Dataset(self._samples, self.name, self._text, labels, classes or self.classes)
+        return Dataset(self._samples, self.name, self._text, labels, classes or self.classes, self.is_made_up)
 
     def batches(self, size: int, indices: Sequence[int] | Labels | None = None) -> Iterator[Batch]:
         """Read samples in batches.
