@@ -20,6 +20,7 @@ from srr_onnx.analysis.find import find_groups
 from srr_onnx.calibration.prepare import Calibration, calibrate
 from srr_onnx.data.dataset import Dataset
 from srr_onnx.data.read import open_data
+from srr_onnx.errors import DataError
 from srr_onnx.graph.cost import count_cost
 from srr_onnx.graph.load import load_model
 from srr_onnx.graph.model import Model
@@ -138,6 +139,11 @@ def prune(
         if data is not None:
             tell("read", 0, 1)
             dataset = data if isinstance(data, Dataset) else open_data(data, model)
+            if recalibrate and dataset.is_made_up:
+                raise DataError(
+                    "--recalibrate-norms sets statistics to those of the samples, and made-up pictures have others "
+                    "than real ones: give pictures of the model's domain with --data"
+                )
             calibration = calibrate(model, dataset, samples, options.seed)
         scores, observation = score_with_samples(
             model,

@@ -126,12 +126,17 @@ def prune(
             loaded = load_model(model, inputs)
             if min_agreement is not None and not has_classes(loaded):
                 raise DataError("--min-agreement compares classes, and no output of this model has any")
+            dataset = make_dataset(loaded, **data_values)
+            if min_agreement is not None and dataset is not None and dataset.is_made_up:
+                raise click.UsageError(
+                    "--min-agreement judges the result, which made-up pictures cannot: give real ones"
+                )
             result = srr_onnx.pipeline.prune(
                 loaded,
                 target,
                 plan_path=plan_target,
                 options=options.make_score_options(gamma, node_removal, filter_choice, seed),
-                data=make_dataset(loaded, **data_values),
+                data=dataset,
                 samples=data_values["samples"],
                 verify=not (no_verify or dry_run),
                 on_stage=tell,

@@ -1,6 +1,6 @@
 """DATA: made-up pictures, of which a network that was trained on real ones makes something sensible.
 
-Each is drawn from its own random numbers alone: every second one is colored shapes that lie over one another, the others
+Each is drawn from its own random numbers alone: every second one is colored shapes that lie over one another, the rest
 are clouds of noise. They show nothing; they only have edges, plain areas and colors as pictures have.
 
 Source:

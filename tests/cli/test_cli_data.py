@@ -146,3 +146,35 @@ def test_a_curve_rises(run, model):
     errors = [point["error"] for point in points]
     assert errors == sorted(errors)
     assert errors[-1] > errors[0] >= 0
+
+
+def test_made_up_pictures_stand_in_for_samples_and_say_so(run, model):
+    result = run("prune", "net.onnx", "--ratio", "0.5", "--data", "synthetic", "--plan", "p.json")
+    assert result.exit_code == 0, result.stderr
+    assert "fitted by least squares on samples (made-up pictures)" in result.stdout
+    assert "on 64 made-up pictures, which tells nothing of real ones" in result.stdout
+    assert "made-up pictures of shapes and noise, which say nothing of real ones" in result.stderr
+    assert json.loads(Path("p.json").read_text())["agreement"]["made_up"] is True
+    result, found = prune(run, "--data", "data.npz", "--samples", "32")
+    assert found["agreement"]["made_up"] is False
+
+
+@pytest.mark.parametrize(
+    ("words", "exit_code", "text"),
+    [
+        (("--min-agreement", "0.9"), 2, "--min-agreement judges the result, which made-up pictures cannot"),
+        (("--recalibrate-norms",), 1, "made-up pictures have others than real ones"),
+    ],
+)
+def test_made_up_pictures_judge_and_recalibrate_nothing(run, model, words, exit_code, text):
+    result = run("prune", "net.onnx", "--ratio", "0.5", "--data", "synthetic", *words)
+    assert result.exit_code == exit_code
+    assert text in result.stderr
+    assert not Path("net.pruned.onnx").exists()
+
+
+def test_curve_takes_made_up_pictures(run, model):
+    result = run("curve", "net.onnx", "--data", "synthetic", "--steps", "2", "--format", "json")
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["samples"] == 256
+    assert "made-up pictures" in result.stderr
