@@ -37,6 +37,7 @@ from srr_onnx.scoring.criterion import ScoreOptions
 from srr_onnx.scoring.sampled import score_with_samples
 from srr_onnx.targets.measuring import measure_shapes
 from srr_onnx.validation.judge import Judgement, judge
+from srr_onnx.validation.tryout import keep_if_closer
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -191,6 +192,9 @@ def prune(
                 seed=options.seed,
                 on_layer=lambda done, steps: tell("compensate", done, steps),
             )
+            if found.kind in ("merge", "data-free"):
+                tell("try", 0, 1)
+                found = keep_if_closer(model, proven, found, options.seed)
         if recalibrate:
             found = recalibrate_norms(
                 found, None if calibration is None else calibration.samples, lambda *done: tell("recalibrate", *done)
@@ -244,6 +248,11 @@ def _collect_notes(
     notes = [] if calibration is None else list(calibration.describe())
     if judgement is not None and judgement.note:
         notes.append(judgement.note)
-    if asked not in ("auto", "none") and found.kind == "none":
+    if found.given_up != "none":
+        notes.append(
+            f"compensation by {found.given_up} was left out: on made-up inputs it brought the outputs no closer to the "
+            "original's; give pictures with --data"
+        )
+    elif asked not in ("auto", "none") and found.kind == "none":
         notes.append(f"--compensate {asked} found no weight that can be changed: those behind DequantizeLinear stay")
     return tuple(notes)

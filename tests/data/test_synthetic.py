@@ -11,7 +11,6 @@ from srr_onnx.calibration.prepare import calibrate
 from srr_onnx.data.drawing import draw_picture
 from srr_onnx.data.preprocessing import presets
 from srr_onnx.data.read import open_data
-from srr_onnx.data.readers.synthetic import takes_pictures
 from srr_onnx.errors import DataError
 
 
@@ -86,9 +85,8 @@ def test_there_are_enough_to_calibrate_and_to_hold_out():
 def test_what_is_no_picture_is_not_made_up():
     with pytest.raises(DataError, match=r"input 'extra' takes \[4\], which is no picture, and nothing else is made up"):
         open_data("synthetic", two_input_model())
-    assert not takes_pictures(two_input_model())
-    assert takes_pictures(picture_model())
-    assert not takes_pictures(picture_model((1, 4, 8, 8)))
+    with pytest.raises(DataError, match=r"input 'image' takes \[4, 8, 8\], which is no picture"):
+        open_data("synthetic", picture_model((1, 4, 8, 8)))
 
 
 def test_a_folder_of_that_name_is_a_folder(tmp_path, monkeypatch):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from srr_onnx.data.dataset import Array, Dataset
 from srr_onnx.data.drawing import draw_picture
+from srr_onnx.data.preprocessing import Preprocessing
 from srr_onnx.data.reader import Request, reader
 from srr_onnx.data.recipe import Recipe, choose_preprocessing, find_inputs, fit_preprocessing
 from srr_onnx.errors import DataError
@@ -17,19 +18,49 @@ SOURCE = "synthetic"
 _COUNT = 320
 
 
-class _Drawn:
-    """Pictures that are drawn when they are asked for, the same ones every time."""
+class DrawnPictures:
+    """Pictures that are drawn when they are asked for, the same ones every time.
 
-    def __init__(self, recipes: Mapping[str, Recipe]) -> None:
-        self._recipes = recipes
+    Args:
+        model: Loaded model; those of its inputs that take pictures get some.
+        preprocessing: What is done to them; None leaves the choice to the model's metadata and the defaults.
+
+    Raises:
+        DataError: The preprocessing does not fit an input.
+    """
+
+    def __init__(self, model: Model, preprocessing: Preprocessing | None = None) -> None:
+        self._recipes: dict[str, Recipe] = {}
+        texts = []
+        for name, target in find_inputs(model).items():
+            chosen = choose_preprocessing(model, preprocessing, name)
+            if target.find_layout(chosen.preprocessing.layout):
+                whole = dataclasses.replace(chosen.preprocessing, resize=None, crop=None)
+                self._recipes[name] = fit_preprocessing(whole, target)
+                texts.append(f"{chosen.preprocessing.name} ({chosen.origin}): {self._recipes[name].describe()}")
+        self.text = "; ".join(dict.fromkeys(texts))
+
+    @property
+    def inputs(self) -> Collection[str]:
+        """The inputs that take pictures."""
+        return self._recipes.keys()
 
     def __len__(self) -> int:
         return _COUNT
 
     def name_of(self, index: int) -> str:
+        """What a picture is called in messages."""
         return f"made-up picture {index}"
 
     def fetch(self, index: int) -> Mapping[str, Array]:
+        """Draw the pictures of one sample.
+
+        Args:
+            index: Which.
+
+        Returns:
+            One per input that takes pictures, by name, without batch axis.
+        """
         return {
             name: recipe.to_numbers(draw_picture(index, recipe.size, recipe.channels, seed))
             for seed, (name, recipe) in enumerate(self._recipes.items())
@@ -50,32 +81,12 @@ def read_synthetic(source: str, request: Request) -> Dataset:
     Raises:
         DataError: An input of the model takes no pictures, or the preprocessing does not fit it.
     """
-    recipes, texts = {}, {}
+    pictures = DrawnPictures(request.model, request.preprocessing)
     for name, target in find_inputs(request.model).items():
-        chosen = choose_preprocessing(request.model, request.preprocessing, name)
-        whole = dataclasses.replace(chosen.preprocessing, resize=None, crop=None)
-        recipes[name] = fit_preprocessing(whole, target)
-        if recipes[name].layout is None:
+        if name not in pictures.inputs:
             raise DataError(
                 f"input {name!r} takes {list(target.shape)}, which is no picture, and nothing else is made up: "
                 "give samples with --data"
             )
-        texts[name] = f"{chosen.preprocessing.name} ({chosen.origin}): {recipes[name].describe()}"
-    text = f"{_COUNT} made-up pictures of shapes and noise, which say nothing of real ones; "
-    return Dataset(_Drawn(recipes), source, text + "; ".join(dict.fromkeys(texts.values())), is_made_up=True)
-
-
-def takes_pictures(model: Model) -> bool:
-    """Whether every input of a model takes pictures, so that they can be made up.
-
-    Args:
-        model: Loaded model.
-
-    Returns:
-        False for a model without inputs too.
-    """
-    try:
-        inputs = find_inputs(model)
-    except DataError:  # an input is a single number
-        return False
-    return bool(inputs) and all(target.find_layout() for target in inputs.values())
+    text = f"{_COUNT} made-up pictures of shapes and noise, which say nothing of real ones; {pictures.text}"
+    return Dataset(pictures, source, text, is_made_up=True)
