@@ -49,7 +49,8 @@ class Subject:
         model: Loaded model.
         images: Preprocessed images to calibrate on, by domain; "own" is the network's own.
         test: Preprocessed images to measure on.
-        judge: Takes the first output on `test`, gives the share of images that is right; None where nobody knows.
+        judge: Takes the first output on `test`, says of every image with a label whether it is right; None where
+            none has one.
         samples: How many images to calibrate with.
     """
 
@@ -59,7 +60,7 @@ class Subject:
     model: Model
     images: Mapping[str, Array]
     test: Array
-    judge: Callable[[Array], float | None]
+    judge: Callable[[Array], Array | None]
     samples: int = 512
 
 
@@ -115,9 +116,7 @@ def _load_emoji_net(net: str, split: str, seed: int, path: Path, data: Path) -> 
         images["photographs"] = np.stack([np.asarray(image) for image in small]).transpose(0, 3, 1, 2) / np.float32(255)
     labels = emoji.test.y
     test = emoji.test.x.astype(np.float32) / 255
-    return Subject(
-        net, split, seed, load_model(path), images, test, lambda out: float((out.argmax(1) == labels).mean())
-    )
+    return Subject(net, split, seed, load_model(path), images, test, lambda out: out.argmax(1) == labels)
 
 
 def _load_photo_net(net: str, path: Path, data: Path) -> Subject:
@@ -132,14 +131,14 @@ def _load_photo_net(net: str, path: Path, data: Path) -> Subject:
     images = images[order].astype(np.float32)
     wanted = classes[order][_CALIBRATION_PHOTOS:]
 
-    def judge(outputs: Array) -> float | None:
+    def judge(outputs: Array) -> Array | None:
         if net == "opennsfw":
             return None
         is_mapped = wanted >= 0
         hits = [
             top in _SUPER_CLASSES[c] for top, c in zip(outputs.argmax(1)[is_mapped], wanted[is_mapped], strict=True)
         ]
-        return float(np.mean(hits))
+        return np.array(hits)
 
     own, test = images[:_CALIBRATION_PHOTOS], images[_CALIBRATION_PHOTOS:]
     return Subject(net, "", 0, load_model(path), {"own": own}, test, judge, samples=128)
@@ -160,11 +159,11 @@ def _load_text_net(net: str, path: Path) -> Subject:
     properties = {entry.key: entry.value for entry in model.proto.metadata_props}
     alphabet = ["", *properties.get("character", "").splitlines(), " "]
 
-    def judge(outputs: Array) -> float | None:
+    def judge(outputs: Array) -> Array | None:
         if net == "ppocr_cls":
-            return float((outputs.argmax(1) == wanted_turns).mean())
+            return outputs.argmax(1) == wanted_turns
         read = [_read_text(rows, alphabet) for rows in outputs.argmax(2)]
-        return float(np.mean([one == other for one, other in zip(read, wanted_texts, strict=True)]))
+        return np.array([one == other for one, other in zip(read, wanted_texts, strict=True)])
 
     return Subject(net, "", 0, model, {"own": own}, test, judge, samples=128)
 
