@@ -96,7 +96,7 @@ def _compare_with_recalibration(rows: Rows) -> tuple[str, str]:
 def _compare_with_none(rows: Rows, way: str) -> tuple[str, str]:
     """Compensation without images must not make anything worse by more than chance; every loss is listed."""
     plain = {_identify(row): row for row in rows.select(way=grid.NONE)}
-    worse, lower, cases = [], [], 0
+    worse, guessed, lower, cases = [], [], [], 0
     for row in rows.select(way=way):
         before = plain.get(_identify(row))
         if before is None:
@@ -110,9 +110,15 @@ def _compare_with_none(rows: Rows, way: str) -> tuple[str, str]:
             )
             divergence = f"divergence {before['kl']:.2f} to {row['kl']:.2f} nats"
             text = f"{where} by {loss:.1f} {unit}, from {_level(before)} ({divergence})"
-            (lower if _is_chance(row) else worse).append((loss, text))
+            found = lower if _is_chance(row) else guessed if _is_guess(before, row) else worse
+            found.append((loss, text))
     text = f"{way} is worse than none by more than chance in {len(worse)} of {cases} cases"
-    for what, found in (("worse", worse), ("lower, but within chance", lower)):
+    kinds = (
+        ("worse", worse),
+        ("lower, but none was no better than always giving the most frequent answer", guessed),
+        ("lower, but within chance", lower),
+    )
+    for what, found in kinds:
         if found:
             text += f"; {what}: {'; '.join(name for _, name in sorted(found, reverse=True))}"
     return _say(not worse), text
@@ -129,6 +135,11 @@ def _is_chance(row: Row) -> bool:
         return False
     changed = row["gained"] + row["spoiled"]
     return sum(math.comb(changed, count) for count in range(row["spoiled"], changed + 1)) > 0.025 * 2**changed
+
+
+def _is_guess(before: Row, row: Row) -> bool:
+    """Whether there was nothing to lose: none is right no more often than the most frequent answer always is."""
+    return row["guess"] is not None and before["accuracy"] is not None and before["accuracy"] <= row["guess"] + 1e-4
 
 
 def _say(has_passed: bool) -> str:

@@ -11,7 +11,7 @@ Row = dict[str, Any]
 
 _INTEGERS = ("seed", "samples", "used", "recalibrated")
 _COUNTS = ("gained", "spoiled")
-_NUMBERS = ("reduction", "removed", "baseline", "accuracy", "agreement", "kl", "narrowest")
+_NUMBERS = ("reduction", "removed", "baseline", "accuracy", "agreement", "kl", "narrowest", "guess")
 
 
 class Rows(list[Row]):

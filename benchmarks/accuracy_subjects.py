@@ -51,6 +51,7 @@ class Subject:
         test: Preprocessed images to measure on.
         judge: Takes the first output on `test`, says of every image with a label whether it is right; None where
             none has one.
+        guess: Share of the labelled images that is right by always giving the most frequent answer.
         samples: How many images to calibrate with.
     """
 
@@ -61,6 +62,7 @@ class Subject:
     images: Mapping[str, Array]
     test: Array
     judge: Callable[[Array], Array | None]
+    guess: float = 0.0
     samples: int = 512
 
 
@@ -116,7 +118,8 @@ def _load_emoji_net(net: str, split: str, seed: int, path: Path, data: Path) -> 
         images["photographs"] = np.stack([np.asarray(image) for image in small]).transpose(0, 3, 1, 2) / np.float32(255)
     labels = emoji.test.y
     test = emoji.test.x.astype(np.float32) / 255
-    return Subject(net, split, seed, load_model(path), images, test, lambda out: out.argmax(1) == labels)
+    guess = float(np.bincount(labels).max() / len(labels))
+    return Subject(net, split, seed, load_model(path), images, test, lambda out: out.argmax(1) == labels, guess)
 
 
 def _load_photo_net(net: str, path: Path, data: Path) -> Subject:
@@ -141,7 +144,9 @@ def _load_photo_net(net: str, path: Path, data: Path) -> Subject:
         return np.array(hits)
 
     own, test = images[:_CALIBRATION_PHOTOS], images[_CALIBRATION_PHOTOS:]
-    return Subject(net, "", 0, load_model(path), {"own": own}, test, judge, samples=128)
+    named = wanted[wanted >= 0]
+    guess = 0.0 if net == "opennsfw" else float(np.bincount(named).max() / len(named))
+    return Subject(net, "", 0, load_model(path), {"own": own}, test, judge, guess, samples=128)
 
 
 def _load_text_net(net: str, path: Path) -> Subject:
@@ -165,7 +170,8 @@ def _load_text_net(net: str, path: Path) -> Subject:
         read = [_read_text(rows, alphabet) for rows in outputs.argmax(2)]
         return np.array([one == other for one, other in zip(read, wanted_texts, strict=True)])
 
-    return Subject(net, "", 0, model, {"own": own}, test, judge, samples=128)
+    guess = max(wanted_turns.mean(), 1 - wanted_turns.mean()) if net == "ppocr_cls" else 0.0
+    return Subject(net, "", 0, model, {"own": own}, test, judge, float(guess), samples=128)
 
 
 def _make_texts(count: int) -> Iterator[str]:

@@ -177,6 +177,7 @@ class Bench:
             "agreement": round(float((given.argmax(-1) == wanted.argmax(-1)).mean()), 4),
             "kl": round(_divergence(wanted, given), 5),
             "gained": "" if hits is None or plain is None else int((hits & ~plain).sum()),
+            "guess": round(self._subject.guess, 4),
             "spoiled": "" if hits is None or plain is None else int((plain & ~hits).sum()),
         }
 
