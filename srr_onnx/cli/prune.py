@@ -62,7 +62,8 @@ _WITH_LOSSLESS = frozenset(
     default="auto",
     show_default=True,
     help="What happens to the weights that stay, after the proof. auto: least-squares with --data (of 16 samples or "
-    "more, if the file has BatchNormalizations), else data-free where it has them, and merge. none writes the model as "
+    "more, if the file has BatchNormalizations), else data-free where it has them, and merge, if made-up inputs show "
+    "that it helps. none writes the model as "
     "it was proven.",
 )
 @click.option("--keep-structure", is_flag=True, help="Compensate without creating biases that the file does not have.")
@@ -127,12 +128,17 @@ def prune(
             loaded = load_model(model, inputs)
             if min_agreement is not None and not has_classes(loaded):
                 raise DataError("--min-agreement compares classes, and no output of this model has any")
+            dataset = make_dataset(loaded, **data_values)
+            if min_agreement is not None and dataset is not None and dataset.is_made_up:
+                raise click.UsageError(
+                    "--min-agreement judges the result, which made-up pictures cannot: give real ones"
+                )
             result = srr_onnx.pipeline.prune(
                 loaded,
                 target,
                 plan_path=plan_target,
                 options=options.make_score_options(gamma, node_removal, filter_choice, seed),
-                data=make_dataset(loaded, **data_values),
+                data=dataset,
                 samples=data_values["samples"],
                 verify=not (no_verify or dry_run),
                 on_stage=tell,

@@ -206,8 +206,10 @@ def describe_compensation(facts: Facts) -> list[tuple[str, str]]:
     """Lines on what was done to the weights after the proof, and how the result compares with the original."""
     lines = []
     done, compared = facts["compensation"], facts["agreement"]
+    is_made_up = bool((compared or {}).get("made_up"))
     if done and done["kind"] != "none":
-        text = f"{_KINDS[done['kind']]}, {done['layers']} layers changed after the proof"
+        samples = " (made-up pictures)" if is_made_up and done["layer_error"] else ""
+        text = f"{_KINDS[done['kind']]}{samples}, {done['layers']} layers changed after the proof"
         if done["layer_error"]:
             text += f"; median error of their outputs {done['layer_error']['before']:.1%} -> "
             text += f"{done['layer_error']['after']:.1%} of the variance"
@@ -223,7 +225,8 @@ def describe_compensation(facts: Facts) -> list[tuple[str, str]]:
         parts.append(f"cosine {_interval(output['cosine'], '{:.4f}'.format)}")
         if output["kl"]:
             parts.append(f"KL {_interval(output['kl'], '{:.3g}'.format)}")
-        lines.append(("agrees", f"{', '.join(parts)} on {output['samples']:,} held-out samples ({output['output']})"))
+        where = "made-up pictures, which tells nothing of real ones" if is_made_up else "held-out samples"
+        lines.append(("agrees", f"{', '.join(parts)} on {output['samples']:,} {where} ({output['output']})"))
     if accuracy := (compared or {}).get("accuracy"):
         text = (
             f"{percent(accuracy['before'])} -> {percent(accuracy['after'])} on {accuracy['samples']:,} held-out samples"
