@@ -14,7 +14,6 @@ from srr_onnx.cli.data_options import DATA_KEYS, data_options, make_dataset
 from srr_onnx.cli.progress import show_progress
 from srr_onnx.cli.report import note_guess
 from srr_onnx.cli.tables import note, show_json, show_line, show_table
-from srr_onnx.cli.wording import percent
 from srr_onnx.graph.load import load_model
 from srr_onnx.planning.curve import Curve, make_curve
 from srr_onnx.planning.make import check_prunable, find_free
@@ -22,6 +21,7 @@ from srr_onnx.rewriting.verify import make_feeds
 from srr_onnx.scoring.criterion import ScoreOptions
 from srr_onnx.scoring.sampled import score_with_samples
 from srr_onnx.targets.measuring import measure_shapes
+from srr_onnx.wording import percent
 
 _BAR = 30
 

@@ -18,8 +18,8 @@ from typing import Any, NoReturn, TextIO
 import click
 
 import srr_onnx
-from srr_onnx.cli.wording import printable
 from srr_onnx.errors import SrrError
+from srr_onnx.wording import printable
 
 # Command: its module, and what the list of commands says of it.
 COMMANDS = {

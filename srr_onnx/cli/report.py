@@ -8,13 +8,13 @@ from typing import Any
 
 from srr_onnx.analysis.labels import FreezeReason
 from srr_onnx.cli.tables import note, show_line, show_table
-from srr_onnx.cli.wording import percent, quantity, removed, shape
 from srr_onnx.graph.cost import CONVENTION
 from srr_onnx.graph.model import Model
 from srr_onnx.graph.save import resolve_target
 from srr_onnx.planning.budget import NAMES, QUANTITIES, TOLERANCE
 from srr_onnx.planning.plan import LOSSLESS, Plan
 from srr_onnx.rewriting.exact.gains import ExactGains, Reason
+from srr_onnx.wording import percent, quantity, removed, shape
 
 Facts = dict[str, Any]
 
