@@ -63,7 +63,7 @@ def prune_lossless(
     tell("save", 0, 1)
     save_results(result, plan, output, plan_path, force=force)
     tell("done", 1, 1)
-    return Pruned(result, plan, model, None if output is None else Path(output), gains)
+    return Pruned(result, plan, model, None if output is None else Path(output), groups, gains)
 
 
 def _make_plan(model: Model, result: Model, groups: Groups, is_kept: Kept, proof: LosslessProof) -> Plan:

@@ -37,6 +37,7 @@ HOMES = {
     "PIL": {"data"},
     "yaml": {"data"},
     "pydantic": {"data"},
+    "jinja2": {"validation"},
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

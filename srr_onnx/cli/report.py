@@ -191,6 +191,12 @@ def show_facts(facts: Facts) -> None:
         cells = [(row["id"], *(str(row[column]) for column in columns)) for row in facts["lossless"]]
         show_table(("group", *columns), cells)
         show_line()
+    for label, text in describe_result(facts):
+        show_line(f"{label:<10}{text}")
+
+
+def describe_result(facts: Facts) -> list[tuple[str, str]]:
+    """Lines on everything but the costs, with their labels."""
     lines = [("inputs", ", ".join(f"{name} {shape(sizes)}" for name, sizes in facts["inputs"].items()))]
     lines.append(("groups", _groups_text(facts)))
     lines.append(("proof", proof_text(facts)))
@@ -198,8 +204,7 @@ def show_facts(facts: Facts) -> None:
     if facts["output"] is not None:
         lines.append(("written", ", ".join(name for name in (facts["output"], facts["plan"]) if name)))
     lines.append(("counted", facts["convention"]))
-    for label, text in lines:
-        show_line(f"{label:<10}{text}")
+    return lines
 
 
 def describe_compensation(facts: Facts) -> list[tuple[str, str]]:
