@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from srr_onnx.planning.budget import NAMES
 from srr_onnx.validation.report.data import Damage, Structure
 from srr_onnx.wording import percent, quantity
 
@@ -116,9 +117,13 @@ def draw_layers(structure: Structure) -> list[Chart]:
     names = [layer.name for layer in layers]
     kept, after = (("after", "kept"), ("before", "dropped")), (("after", "after"), ("before", "before"))
     channels, macs = [layer.channels for layer in layers], [layer.macs for layer in layers]
-    charts = [_draw_pairs("channels", "output channels", channels, quantity, names, kept)]
+    shares = [None if pair is None else (1.0, pair[1] / pair[0]) for pair in channels]
+    charts = [
+        _draw_pairs("channels", "output channels", channels, quantity, names, kept),
+        _draw_pairs("kept", "share of the channels", shares, _whole_percent, names, kept),
+    ]
     if structure.measure is not None:
-        write: Write = percent if structure.measure.form == "share" else "{:.3g}".format
+        write: Write = _whole_percent if structure.measure.form == "share" else "{:.3g}".format
         charts.append(_draw_singles(structure.measure.label, [layer.measure for layer in layers], write, names))
     charts.append(_draw_pairs("macs", "MACs", macs, quantity, names, after))
     times = [layer.latency_ms for layer in layers]
@@ -218,50 +223,43 @@ def draw_damage(damage: Damage) -> Chart:
         damage: The curve, and where the result lies.
 
     Returns:
-        Mean and largest error against reduction; what cannot be reached is shaded.
+        Mean and largest error against reduction. The axis ends with the largest error that a reduction within the cap
+        makes, since those beyond it dwarf all others; what cannot be reached is shaded.
     """
-    curve = damage.curve
-    top = max((point.worst for point in curve.points), default=0.0) or 1.0
-    lines = []
-    for kind, word in (("worst", "worst group"), ("mean", "mean")):
-        values = [point.worst if kind == "worst" else point.error for point in curve.points]
-        places = tuple(
-            (100 * p.reduction, 100 * (1 - value / top)) for p, value in zip(curve.points, values, strict=True)
-        )
-        titles = tuple(
-            f"{percent(p.reduction)} removed: error {percent(value)}, {word}"
-            + (f" {p.worst_group}" * (kind == "worst"))
-            for p, value in zip(curve.points, values, strict=True)
-        )
-        lines.append(Path(places, kind, titles))
-    here = 100 * damage.chosen
-    lines.append(Path(((here, 0.0), (here, 100.0)), "chosen"))
-    cap, end = 100 * curve.reachable_within_cap, 100 * curve.reachable
-    zones = (
-        Mark(
-            cap,
-            0,
-            end - cap,
-            100,
-            "beyond-cap",
-            f"beyond {percent(curve.reachable_within_cap)} a group loses more than the cap",
-        ),
-        Mark(end, 0, 100 - end, 100, "unreachable", f"more than {percent(curve.reachable)} cannot go"),
-    )
+    curve, here = damage.curve, damage.chosen
+    cap, end = curve.reachable_within_cap, curve.reachable
+    usual = [point.worst for point in curve.points if point.reduction <= max(cap, here)]
+    top = 1.1 * max(usual, default=0.0) or 1.0
+    paths = [Path(((100 * here, 0.0), (100 * here, 100.0)), "chosen")]
+    for kind in ("worst", "mean"):
+        places, titles = [], []
+        for point in curve.points:
+            value = point.worst if kind == "worst" else point.error
+            where = f"worst group, {point.worst_group}" if kind == "worst" else "mean of the groups"
+            places.append((100 * point.reduction, 100 * (1 - value / top)))
+            titles.append(f"{percent(point.reduction)} removed: error {percent(value)}, {where}")
+        paths.append(Path(tuple(places), kind, tuple(titles)))
     return Chart(
         "damage",
         "predicted error",
-        f"Predicted error against the share of the {curve.kind} removed, {len(curve.points)} points",
-        zones,
-        tuple(lines),
-        x_title=f"{curve.kind} removed",
+        f"Predicted error against the share of the {NAMES[curve.kind]} removed, {len(curve.points)} points",
+        (
+            Mark(100 * cap, 0, 100 * (end - cap), 100, "beyond-cap", "a group loses more than the cap"),
+            Mark(100 * end, 0, 100 * (1 - end), 100, "unreachable", "out of reach"),
+        ),
+        tuple(paths),
+        x_title=f"{NAMES[curve.kind]} removed",
         x_ticks=tuple(Tick(share, f"{share} %") for share in range(0, 101, 20)),
-        y_ticks=find_ticks(0, top, percent),
+        y_ticks=find_ticks(0, top, _whole_percent),
         legend=(
             ("mean", "mean of the groups"),
             ("worst", "worst group"),
-            ("chosen", f"this result, {percent(damage.chosen)}"),
-            ("beyond-cap", "a group loses more than the cap"),
-            ("unreachable", "out of reach"),
+            ("chosen", f"this result, {percent(here)}"),
+            ("beyond-cap", f"beyond {percent(cap)}: a group loses more than the cap"),
+            ("unreachable", f"beyond {percent(end)}: out of reach"),
         ),
     )
+
+
+def _whole_percent(share: float) -> str:
+    return f"{100 * share:.3g} %"

@@ -58,7 +58,7 @@ def _measure_groups(scores: Scores | None, plan: Plan | None) -> tuple[Measure |
     if scores is None:
         return None, {}
     if scores.redundancy is not None:
-        text = "How alike the filters of a group are before anything goes: 0 where no two are, 1 where all are."
+        text = "how alike the filters of a group were, (R - 1) / (N - 1): 0 where no two are, 1 where all are."
         found = {report.group_id: report.normalized for report in scores.reports}
         return Measure("redundancy", text, "number"), found
     gone = {group.id: group.units - len(group.keep) for group in plan.groups} if plan else {}
@@ -68,7 +68,7 @@ def _measure_groups(scores: Scores | None, plan: Plan | None) -> tuple[Measure |
         )
         found = {name: float(errors[gone[name] - 1]) if name in gone else 0.0 for name, errors in scores.errors.items()}
         return Measure("predicted error", text, "share"), found
-    text = f"Mean score of the group's units by the criterion {scores.criterion}: units with the lowest went first."
+    text = f"mean score of the group's units by the criterion {scores.criterion}: units with the lowest went first."
     return Measure("score", text, "number"), {name: float(units.mean()) for name, units in scores.units.items()}
 
 

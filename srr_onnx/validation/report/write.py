@@ -77,6 +77,7 @@ def _environment() -> jinja2.Environment:
         "quantity": quantity,
         "percent": percent,
         "place": _place,
+        "breakable": _break,
         "write": write_figure,
         "change": describe_change,
     }
@@ -86,6 +87,11 @@ def _environment() -> jinja2.Environment:
 def _clean(value: Any) -> Any:
     """Names come from files: what is no printable character (a null, a change of direction) shows as its code."""
     return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _break(names: str) -> Markup:
+    """Let a line end behind every slash of a name."""
+    return Markup("/<wbr>").join(printable(part) for part in names.split("/"))
 
 
 def _place(number: float) -> str:
@@ -109,8 +115,10 @@ def describe_change(figure: Figure) -> str:
     if figure.before is None:
         return write_figure(figure.after, figure.form)
     if figure.form == "share":
-        return f"{100 * (figure.after - figure.before):+.1f} points"
-    return removed(figure.before, figure.after)
+        text = f"{100 * (figure.after - figure.before):+.1f} points"
+    else:
+        text = removed(figure.before, figure.after)
+    return text.replace("-", "\N{MINUS SIGN}")
 
 
 def _summarize(times: Sequence[float]) -> dict[str, float]:
