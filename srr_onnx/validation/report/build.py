@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-from collections.abc import Mapping
+import statistics
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import srr_onnx
@@ -29,7 +30,11 @@ _LIBRARIES = ("numpy", "onnx", "onnxruntime")
 
 
 def list_figures(
-    before: Cost, after: Cost, file_bytes: tuple[int, int] | None, agreement: Mapping[str, Any]
+    before: Cost,
+    after: Cost,
+    file_bytes: tuple[int, int] | None,
+    agreement: Mapping[str, Any],
+    latency: Mapping[str, Sequence[float]] | None = None,
 ) -> tuple[Figure, ...]:
     """List the quantities of original and result.
 
@@ -38,9 +43,10 @@ def list_figures(
         after: Cost of the result.
         file_bytes: Bytes of the two files; None where none was written: then the weights are told.
         agreement: What held-out samples say, in the plan's form; empty without samples.
+        latency: Milliseconds of single runs by name of the model, the original first; None where not measured.
 
     Returns:
-        Costs, then accuracy, then agreement.
+        Costs, then latency, accuracy and agreement.
     """
     sizes, label = (file_bytes, "file size") if file_bytes else ((before.size_bytes, after.size_bytes), "weights")
     figures = [
@@ -48,6 +54,9 @@ def list_figures(
         Figure("parameters", before.params, after.params, "count"),
         Figure(label, *sizes, "bytes"),
     ]
+    if latency:
+        medians = [statistics.median(times) for times in latency.values()]
+        figures.append(Figure("latency", medians[0], medians[-1], "ms", "median of single runs"))
     if accuracy := agreement.get("accuracy"):
         detail = f"top-1 on {accuracy['samples']:,} held-out samples"
         figures.append(Figure("accuracy", accuracy["before"], accuracy["after"], "share", detail))

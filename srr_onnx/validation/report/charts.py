@@ -18,7 +18,7 @@ from srr_onnx.wording import percent, quantity
 
 Write = Callable[[float], str]
 
-_MOST_BINS = 60
+_FEWEST_BINS, _MOST_BINS = 10, 60
 # Later runs of a long tail would squeeze all others into a corner; how many are left out is told.
 _SHOWN_QUANTILE = 0.99
 _ORDER = "layer, in execution order"
@@ -129,7 +129,7 @@ def draw_layers(structure: Structure) -> list[Chart]:
     times = [layer.latency_ms for layer in layers]
     charts.append(_draw_pairs("milliseconds", "milliseconds", times, "{:.3g} ms".format, names, after))
     charts = [chart for chart in charts if chart.marks]
-    step = math.ceil(len(layers) / 8)
+    step = max(math.ceil(len(layers) / 8), 1)
     ticks = tuple(Tick(100 * (n + 0.5) / len(layers), str(n + 1)) for n in range(0, len(layers), step))
     return [*charts[:-1], *(dataclasses.replace(c, x_title=_ORDER, x_ticks=ticks) for c in charts[-1:])]
 
@@ -185,10 +185,10 @@ def draw_latency(samples: Mapping[str, Sequence[float]]) -> Chart:
     shown = max(float(np.quantile(times, _SHOWN_QUANTILE)) for times in samples.values())
     low = min(min(times) for times in samples.values())
     pooled = np.concatenate([np.asarray(times, float) for times in samples.values()])
-    inside = pooled[pooled <= shown]
     span = (shown - low) or shown or 1.0
     start, end = max(low - span * 0.05, 0.0), shown + span * 0.05
-    bins = min(max(len(np.histogram_bin_edges(inside, "fd")) - 1, 10), _MOST_BINS)
+    steps = [np.ptp(np.histogram_bin_edges(times, "fd")[:2]) for times in samples.values()]  # as fine as the finest
+    bins = min(max(math.ceil((end - start) / min(steps)), _FEWEST_BINS), _MOST_BINS)
     edges = np.linspace(start, end, bins + 1)
     counts = {name: np.histogram(times, edges)[0] for name, times in samples.items()}
     top = max(int(count.max()) for count in counts.values())
