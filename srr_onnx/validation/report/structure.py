@@ -64,7 +64,7 @@ def _measure_groups(scores: Scores | None, plan: Plan | None) -> tuple[Measure |
     gone = {group.id: group.units - len(group.keep) for group in plan.groups} if plan else {}
     if scores.errors is not None:
         text = (
-            "What the layers that read a group get wrong at its new width, as a share of the variance of their outputs."
+            "what the layers that read a group get wrong at its new width, as a share of the variance of their outputs."
         )
         found = {name: float(errors[gone[name] - 1]) if name in gone else 0.0 for name, errors in scores.errors.items()}
         return Measure("predicted error", text, "share"), found
