@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from srr_onnx.analysis.find import find_groups
+from srr_onnx.analysis.groups import Groups
 from srr_onnx.calibration.prepare import Calibration, calibrate
 from srr_onnx.data.dataset import Dataset
 from srr_onnx.data.read import open_data
@@ -42,6 +43,7 @@ from srr_onnx.rewriting.replay import rewrite
 from srr_onnx.rewriting.verify import make_feeds
 from srr_onnx.scoring.criterion import ScoreOptions
 from srr_onnx.scoring.sampled import score_with_samples
+from srr_onnx.scoring.score import Scores
 from srr_onnx.targets.measuring import measure_shapes
 from srr_onnx.validation.judge import Judgement, judge
 from srr_onnx.validation.tryout import keep_if_closer
@@ -56,20 +58,24 @@ class Pruned:
         plan: What was decided, what it costs, the proof, and what was done to the weights that stay.
         original: The model that was pruned.
         path: File written, None where nothing was.
+        groups: Pruning groups of the original.
         gains: What went without changing any output, of `prune_lossless` only.
         judgement: How the result compares with the original on samples that were held out; None without samples.
         notes: What the user should know about the samples.
         proven: The pruned model as it was proven, before anything was done to its weights; None after `prune_lossless`.
+        scores: What the criterion said of them; None after `prune_lossless`.
     """
 
     model: Model
     plan: Plan
     original: Model
     path: Path | None
+    groups: Groups
     gains: ExactGains | None = None
     judgement: Judgement | None = None
     notes: tuple[str, ...] = ()
     proven: Model | None = None
+    scores: Scores | None = None
 
 
 def prune(
@@ -224,9 +230,11 @@ def prune(
         plan,
         model,
         None if output is None else Path(output),
+        groups,
         judgement=judgement,
         notes=_collect_notes(calibration, judgement, found, compensate),
         proven=proven,
+        scores=scores,
     )
 
 
