@@ -62,7 +62,8 @@ _WITH_LOSSLESS = frozenset(
     default="auto",
     show_default=True,
     help="What happens to the weights that stay, after the proof. auto: least-squares with --data (of 16 samples or "
-    "more, if the file has BatchNormalizations), else data-free where it has them, and merge. none writes the model as it was proven.",
+    "more, if the file has BatchNormalizations), else data-free where it has them, and merge. none writes the model as "
+    "it was proven.",
 )
 @click.option("--keep-structure", is_flag=True, help="Compensate without creating biases that the file does not have.")
 @click.option(

@@ -168,7 +168,8 @@ class _Task:
                 regression = Regression(layer.columns, count, has_offset=self._sink is not None)
             regression.add(rows, missing)
         assert regression is not None, "samples have at least one chunk"
-        solution = regression.solve(ridge)
+        with np.errstate(all="ignore"):  # what is not finite is an error all the same
+            solution = regression.solve(ridge)
         if not (np.isfinite(solution.change).all() and np.isfinite(solution.offset).all()):
             raise DataError(
                 f"node {layer.node.label!r} cannot be fitted: the pruned model gives values there that are NaN or "

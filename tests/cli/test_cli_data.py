@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -168,3 +169,29 @@ def test_the_layer_error_is_not_ruled_by_outputs_that_hardly_vary(run, model, mo
     )
     _, found = prune(run, "--data", "data.npz")
     assert found["compensation"]["layer_error"] == {"before": 0.7, "after": 0.2}
+
+
+def test_a_single_sample_is_too_few(run, model, tmp_path):
+    write(1)
+    result, _ = prune(run, "--data", "data.npz", "-o", "small.onnx")
+    assert result.exit_code == 1
+    assert result.stderr == (
+        "error: 'data.npz' holds a single sample: give at least 2, one to calibrate with and one to judge the result by\n"
+    )
+    assert not (tmp_path / "small.onnx").exists()
+
+
+@pytest.mark.parametrize("kind", ["auto", "least-squares"])
+@pytest.mark.parametrize("size", [1e9, 1e18, 1e37])
+def test_huge_numbers_are_one_line_and_no_warning(run, model, tmp_path, size, kind):
+    """Warnings are errors here: sums of squares of what is too large would overflow with one."""
+    rng = np.random.default_rng(0)
+    np.savez("data.npz", image=(size * rng.standard_normal((40, 3, 8, 8))).astype(np.float32))
+    result, _ = prune(run, "--data", "data.npz", "-o", "small.onnx", "--compensate", kind)
+    assert result.exit_code == (0 if size < 1e10 else 1), result.stderr
+    assert (tmp_path / "small.onnx").exists() == (size < 1e10)
+    if size > 1e10:
+        assert (
+            "too large to fit to, on the samples" in result.stderr or "NaN or infinite on the samples" in result.stderr
+        )
+        assert result.stderr.count("\n") == 1
