@@ -18,6 +18,8 @@ from srr_onnx.graph.model import Model
 Array = np.ndarray[Any, Any]
 
 POSITIONS_PER_SAMPLE = 32
+# Activations beyond this are an error: sums of their squares come near the end of float32.
+_LARGEST = 1e15
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -133,7 +135,7 @@ def observe(
         The observation.
 
     Raises:
-        DataError: An activation is not finite.
+        DataError: An activation is not finite, or absurdly large.
         ModelError: onnxruntime cannot run the model on the samples.
     """
     found = Observation(samples)
@@ -154,12 +156,13 @@ def observe(
                 positions = samples.choose(chunk, layer.node.index, layer.count_positions(total.shape))
                 found.shapes[layer.output, chunk] = total.shape
                 rows = layer.take_outputs(total, positions)
-                _check_finite(rows, layer)
+                _check_sane(rows, layer, "gives")
                 spread.add(rows)
                 if layer.output in with_targets:
                     found.targets.put(layer.output, chunk, layer.take_outputs(values[target], positions))
                 if has_moments:
                     sources = layer.take_rows(values[layer.source], total.shape, positions)
+                    _check_sane(sources, layer, "reads")
                     ready = buffer.push(sources if columns is None else sources[:, :, columns])
                     if ready is not None:
                         moments.add(*ready)
@@ -173,9 +176,12 @@ def observe(
     return found
 
 
-def _check_finite(rows: Array, layer: LinearLayer) -> None:
-    if not np.isfinite(rows).all():
-        raise DataError(
-            f"node {layer.node.label!r} gives {np.count_nonzero(~np.isfinite(rows)):,} values that are NaN or infinite "
-            "on the samples: check the preprocessing, or the model"
-        )
+def _check_sane(rows: Array, layer: LinearLayer, verb: str) -> None:
+    largest = np.abs(rows).max(initial=0)
+    if largest <= _LARGEST:
+        return
+    count = np.count_nonzero(~np.isfinite(rows))
+    what = (
+        f"{count:,} values that are NaN or infinite" if count else f"values up to {largest:.0e}, too large to fit to,"
+    )
+    raise DataError(f"node {layer.node.label!r} {verb} {what} on the samples: check the preprocessing, or the model")

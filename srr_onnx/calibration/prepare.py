@@ -117,6 +117,11 @@ def calibrate(model: Model, dataset: Dataset, samples: int, seed: int) -> Calibr
         DataError: There are too few samples that can be read.
         ModelError: The model does not run on them.
     """
+    if len(dataset) < 2:
+        raise DataError(
+            f"{dataset.name!r} holds a single sample: give at least 2, one to calibrate with and one to judge the "
+            "result by"
+        )
     session, as_float32 = open_session(model)
     notes = []
     affordable = count_affordable(model, samples)

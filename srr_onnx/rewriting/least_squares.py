@@ -171,7 +171,8 @@ class _Task:
             targets = self._find_targets(chunk, values, positions, is_readable)
             regression.add(rows, targets.reshape(len(rows), layer.blocks, -1))
         assert regression is not None, "samples have at least one chunk"
-        solution = regression.solve(ridge)
+        with np.errstate(all="ignore"):  # what is not finite is an error all the same
+            solution = regression.solve(ridge)
         if not (np.isfinite(solution.change).all() and np.isfinite(solution.offset).all()):
             raise DataError(
                 f"node {layer.node.label!r} cannot be fitted: the pruned model gives values there that are NaN or "
