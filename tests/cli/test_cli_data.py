@@ -210,7 +210,8 @@ def test_a_single_sample_is_too_few(run, model, tmp_path):
     result, _ = prune(run, "--data", "data.npz", "-o", "small.onnx")
     assert result.exit_code == 1
     assert result.stderr == (
-        "error: 'data.npz' holds a single sample: give at least 2, one to calibrate with and one to judge the result by\n"
+        "error: 'data.npz' holds a single sample: give at least 2, one to calibrate with and one to judge the result "
+        "by\n"
     )
     assert not (tmp_path / "small.onnx").exists()
 
