@@ -110,18 +110,18 @@ def _compare_with_none(rows: Rows, way: str) -> tuple[str, str]:
             )
             divergence = f"divergence {before['kl']:.2f} to {row['kl']:.2f} nats"
             text = f"{where} by {loss:.1f} {unit}, from {_level(before)} ({divergence})"
-            found = lower if _is_chance(row) else guessed if _is_guess(before, row) else worse
+            found = lower if _is_chance(row) else guessed if _is_guess(before) else worse
             found.append((loss, text))
-    text = f"{way} is worse than none by more than chance in {len(worse)} of {cases} cases"
+    text = f"{way} is worse than none by more than chance in {len(worse) + len(guessed)} of {cases} cases"
     kinds = (
         ("worse", worse),
-        ("lower, but none was no better than always giving the most frequent answer", guessed),
+        ("worse, where none was no better than always giving the most frequent answer", guessed),
         ("lower, but within chance", lower),
     )
     for what, found in kinds:
         if found:
             text += f"; {what}: {'; '.join(name for _, name in sorted(found, reverse=True))}"
-    return _say(not worse), text
+    return _say(not worse and not guessed), text
 
 
 def _is_chance(row: Row) -> bool:
@@ -129,7 +129,7 @@ def _is_chance(row: Row) -> bool:
 
     Source:
         McNemar, "Note on the sampling error of the difference between correlated proportions", Psychometrika 12, 1947;
-        exact form, two-sided at 5 %. Without labels there are no counts, and a loss is never taken for chance.
+        exact form, two-sided at 5 %. Where there are no counts (no labels, or older rows), no loss is taken for chance.
     """
     if row["spoiled"] is None:
         return False
@@ -137,9 +137,9 @@ def _is_chance(row: Row) -> bool:
     return sum(math.comb(changed, count) for count in range(row["spoiled"], changed + 1)) > 0.025 * 2**changed
 
 
-def _is_guess(before: Row, row: Row) -> bool:
-    """Whether there was nothing to lose: none is right no more often than the most frequent answer always is."""
-    return row["guess"] is not None and before["accuracy"] is not None and before["accuracy"] <= row["guess"] + 1e-4
+def _is_guess(row: Row) -> bool:
+    """Whether a network is right no more often than the most frequent answer always is."""
+    return row["guess"] is not None and row["accuracy"] is not None and row["accuracy"] <= row["guess"]
 
 
 def _say(has_passed: bool) -> str:

@@ -54,6 +54,7 @@ FIELDS = (
     "recalibrated",
     "gained",
     "spoiled",
+    "guess",
 )
 _KINDS: dict[str, Kind] = {grid.MERGE: "merge", grid.DATA_FREE: "data-free"}
 _LEAST_SQUARES = (grid.LEAST_SQUARES, grid.BOTH)

@@ -270,8 +270,8 @@ def _collect_notes(
         )
     if found.given_up != "none":
         notes.append(
-            f"compensation by {found.given_up} was left out: on made-up inputs it brought the outputs no closer to the "
-            "original's; give pictures with --data"
+            f"compensation by {found.given_up} was left out: made-up inputs do not show that it brings the outputs "
+            "closer to the original's; give pictures with --data"
         )
     elif asked not in ("auto", "none") and found.kind == "none":
         notes.append(f"--compensate {asked} found no weight that can be changed: those behind DequantizeLinear stay")

@@ -15,6 +15,7 @@ import numpy as np
 
 from srr_onnx.calibration.runs import open_session
 from srr_onnx.data.readers.synthetic import DrawnPictures
+from srr_onnx.errors import DataError, ModelError
 from srr_onnx.graph.model import Model
 from srr_onnx.rewriting.compensate import Compensated
 from srr_onnx.rewriting.verify import make_feeds
@@ -54,13 +55,13 @@ def keep_if_closer(model: Model, proven: Model, found: Compensated, seed: int = 
         seed: For the noise.
 
     Returns:
-        What was given, or the proven model; either with the errors of both.
-
-    Raises:
-        DataError: The model's metadata say something about pictures that cannot be followed.
-        ModelError: onnxruntime cannot run a model.
+        What was given, or the proven model; either with the errors of both. Where nothing can be tried (onnxruntime
+        cannot run the model, or its metadata on pictures cannot be followed), the proven model.
     """
-    before, after = measure_distances(model, (proven, found.model), seed)
+    try:
+        before, after = measure_distances(model, (proven, found.model), seed)
+    except (DataError, ModelError):
+        return Compensated(proven, "none", given_up=found.kind)
     if not np.isfinite(after.errors).all():
         return Compensated(proven, "none", given_up=found.kind)
     if not np.isfinite(before.errors).all():

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import json
 
 import numpy as np
+import onnx
 import pytest
 from builders import Graph
 from onnx import TensorProto
@@ -127,4 +130,16 @@ def test_the_pipeline_tries_and_tells(monkeypatch):
     assert (left.plan.compensation["kind"], left.plan.compensation["given_up"]) == ("none", "merge")
     assert left.model is left.proven
     (text,) = left.notes
-    assert text.startswith("compensation by merge was left out: on made-up inputs it brought the outputs no closer")
+    assert text.startswith("compensation by merge was left out: made-up inputs do not show that it brings")
+
+
+def test_what_cannot_be_tried_is_given_up():
+    g = Graph(seed=5)
+    g.output(g("Mystery", g.conv(g.input("x", (1, 3, 8, 8)), 4), domain="com.example", shape=(1, 4, 8, 8)))
+    unknown = load_model(g.model())
+    model = net()
+    misled = dataclasses.replace(model, proto=copy.deepcopy(model.proto))
+    onnx.helper.set_model_props(misled.proto, {"preprocessing": "no JSON"})
+    for odd in (unknown, misled):
+        kept = keep_if_closer(odd, odd, compensated(odd))
+        assert (kept.model, kept.kind, kept.given_up, kept.tried) == (odd, "none", "merge", None)
