@@ -176,7 +176,8 @@ def test_a_single_sample_is_too_few(run, model, tmp_path):
     result, _ = prune(run, "--data", "data.npz", "-o", "small.onnx")
     assert result.exit_code == 1
     assert result.stderr == (
-        "error: 'data.npz' holds a single sample: give at least 2, one to calibrate with and one to judge the result by\n"
+        "error: 'data.npz' holds a single sample: give at least 2, one to calibrate with and one to judge the "
+        "result by\n"
     )
     assert not (tmp_path / "small.onnx").exists()
 
@@ -191,7 +192,6 @@ def test_huge_numbers_are_one_line_and_no_warning(run, model, tmp_path, size, ki
     assert result.exit_code == (0 if size < 1e10 else 1), result.stderr
     assert (tmp_path / "small.onnx").exists() == (size < 1e10)
     if size > 1e10:
-        assert (
-            "too large to fit to, on the samples" in result.stderr or "NaN or infinite on the samples" in result.stderr
-        )
+        assert re.search("(too large to fit to,|NaN or infinite) on the samples", result.stderr)
+
         assert result.stderr.count("\n") == 1
