@@ -11,7 +11,8 @@ SEEDS = (0, 1, 2)
 # What is done to the weights that stay; "+ recalibrated": the statistics of normalizations are set anew after it.
 NONE, RECALIBRATED, MERGE, DATA_FREE = "none", "recalibrated", "merge", "data-free"
 LEAST_SQUARES, BOTH = "least squares", "least squares, recalibrated"
-WAYS = (NONE, RECALIBRATED, MERGE, DATA_FREE, LEAST_SQUARES, BOTH)
+# Domain of pictures that show nothing.
+MADE_UP = "made-up"
 MAIN = ("reconstruction", "l1", "srr")
 OTHERS = ("srr+reconstruction", "srr, paper", "fpgm", "bn_scale", "random")
 NUM_IMAGES = (64, 128, 256, 2048)
@@ -84,6 +85,7 @@ def list_jobs() -> Iterator[Job]:
         for criterion in OTHERS:
             yield Job(net, EMOJI, 0, criterion, 0.44, (RECALIBRATED, DATA_FREE, LEAST_SQUARES))
         yield Job(net, EMOJI, 0, "srr+reconstruction", 0.6, (LEAST_SQUARES,))
+    yield from _list_made_up()
     for net in REAL:
         for reduction in REAL_REDUCTIONS:
             more = (DATA_FREE,) if net == "ppocr_cls" else ()  # the others' layers follow from no normalization
@@ -96,6 +98,16 @@ def list_jobs() -> Iterator[Job]:
                 yield Job(net, EMOJI, seed, "srr+reconstruction", reduction, (LEAST_SQUARES,))
             yield Job(net, EMOJI, seed, "reconstruction", 0.44, (RECALIBRATED, BOTH))
             yield Job(net, EMOJI, seed, "reconstruction", 0.44, (LEAST_SQUARES, BOTH), "photographs")
+
+
+def _list_made_up() -> Iterator[Job]:
+    """Made-up pictures in place of images: criteria that need none, and reconstruction."""
+    nets = [*((net, EMOJI, 0) for net in (*CLASSIC, "mobilenet_v2")), ("ppocr_cls", "", 0)]
+    nets += [("resnet20", EMOJI, seed) for seed in SEEDS[1:]]
+    for net, split, seed in nets:
+        for reduction in (0.3, 0.44) if net in REAL else (0.44,):
+            for criterion in ("srr", "reconstruction", "l1"):
+                yield Job(net, split, seed, criterion, reduction, (NONE, LEAST_SQUARES), MADE_UP, 256)
 
 
 def _compare_main(net: str, split: str, seed: int, *, is_first: bool) -> Iterator[Job]:

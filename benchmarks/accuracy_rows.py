@@ -10,7 +10,8 @@ from typing import Any
 Row = dict[str, Any]
 
 _INTEGERS = ("seed", "samples", "used", "recalibrated")
-_NUMBERS = ("reduction", "removed", "baseline", "accuracy", "agreement", "kl", "narrowest")
+_COUNTS = ("gained", "spoiled")
+_NUMBERS = ("reduction", "removed", "baseline", "accuracy", "agreement", "kl", "narrowest", "guess")
 
 
 class Rows(list[Row]):
@@ -33,6 +34,7 @@ def parse_rows(path: Path) -> Rows:
         rows = Rows(csv.DictReader(file))
     for row in rows:
         row |= {field: int(row[field]) for field in _INTEGERS}
+        row |= {field: int(row[field]) if row[field] else None for field in _COUNTS}
         row |= {field: float(row[field]) if row[field] else None for field in _NUMBERS}
         has_labels = row["accuracy"] is not None and row["baseline"] is not None
         row["change"] = 100 * (row["accuracy"] - row["baseline"]) if has_labels else None

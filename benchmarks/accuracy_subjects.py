@@ -49,7 +49,9 @@ class Subject:
         model: Loaded model.
         images: Preprocessed images to calibrate on, by domain; "own" is the network's own.
         test: Preprocessed images to measure on.
-        judge: Takes the first output on `test`, gives the share of images that is right; None where nobody knows.
+        judge: Takes the first output on `test`, says of every image with a label whether it is right; None where
+            none has one.
+        guess: Share of the labelled images that is right by always giving the most frequent answer.
         samples: How many images to calibrate with.
     """
 
@@ -59,7 +61,8 @@ class Subject:
     model: Model
     images: Mapping[str, Array]
     test: Array
-    judge: Callable[[Array], float | None]
+    judge: Callable[[Array], Array | None]
+    guess: float = 0.0
     samples: int = 512
 
 
@@ -115,9 +118,8 @@ def _load_emoji_net(net: str, split: str, seed: int, path: Path, data: Path) -> 
         images["photographs"] = np.stack([np.asarray(image) for image in small]).transpose(0, 3, 1, 2) / np.float32(255)
     labels = emoji.test.y
     test = emoji.test.x.astype(np.float32) / 255
-    return Subject(
-        net, split, seed, load_model(path), images, test, lambda out: float((out.argmax(1) == labels).mean())
-    )
+    guess = float(np.bincount(labels).max() / len(labels))
+    return Subject(net, split, seed, load_model(path), images, test, lambda out: out.argmax(1) == labels, guess)
 
 
 def _load_photo_net(net: str, path: Path, data: Path) -> Subject:
@@ -132,17 +134,19 @@ def _load_photo_net(net: str, path: Path, data: Path) -> Subject:
     images = images[order].astype(np.float32)
     wanted = classes[order][_CALIBRATION_PHOTOS:]
 
-    def judge(outputs: Array) -> float | None:
+    def judge(outputs: Array) -> Array | None:
         if net == "opennsfw":
             return None
         is_mapped = wanted >= 0
         hits = [
             top in _SUPER_CLASSES[c] for top, c in zip(outputs.argmax(1)[is_mapped], wanted[is_mapped], strict=True)
         ]
-        return float(np.mean(hits))
+        return np.array(hits)
 
     own, test = images[:_CALIBRATION_PHOTOS], images[_CALIBRATION_PHOTOS:]
-    return Subject(net, "", 0, load_model(path), {"own": own}, test, judge, samples=128)
+    named = wanted[wanted >= 0]
+    guess = 0.0 if net == "opennsfw" else float(np.bincount(named).max() / len(named))
+    return Subject(net, "", 0, load_model(path), {"own": own}, test, judge, guess, samples=128)
 
 
 def _load_text_net(net: str, path: Path) -> Subject:
@@ -160,13 +164,14 @@ def _load_text_net(net: str, path: Path) -> Subject:
     properties = {entry.key: entry.value for entry in model.proto.metadata_props}
     alphabet = ["", *properties.get("character", "").splitlines(), " "]
 
-    def judge(outputs: Array) -> float | None:
+    def judge(outputs: Array) -> Array | None:
         if net == "ppocr_cls":
-            return float((outputs.argmax(1) == wanted_turns).mean())
+            return outputs.argmax(1) == wanted_turns
         read = [_read_text(rows, alphabet) for rows in outputs.argmax(2)]
-        return float(np.mean([one == other for one, other in zip(read, wanted_texts, strict=True)]))
+        return np.array([one == other for one, other in zip(read, wanted_texts, strict=True)])
 
-    return Subject(net, "", 0, model, {"own": own}, test, judge, samples=128)
+    guess = max(wanted_turns.mean(), 1 - wanted_turns.mean()) if net == "ppocr_cls" else 0.0
+    return Subject(net, "", 0, model, {"own": own}, test, judge, float(guess), samples=128)
 
 
 def _make_texts(count: int) -> Iterator[str]:

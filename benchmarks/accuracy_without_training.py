@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +36,25 @@ from srr_onnx.rewriting.replay import rewrite
 from srr_onnx.scoring.reconstruction import choose_columns, find_eliminations, find_readers
 from srr_onnx.scoring.score import Scores, score_groups
 from srr_onnx.targets.onnxruntime import Session
+from srr_onnx.validation.tryout import keep_if_closer
 
 Array = np.ndarray[Any, Any]
 
 DATA = ROOT / "docs" / "data" / "accuracy.csv"
 KEY = ("net", "split", "seed", "domain", "samples", "criterion", "reduction", "way")
-FIELDS = (*KEY, "used", "removed", "baseline", "accuracy", "agreement", "kl", "narrowest", "recalibrated")
+FIELDS = (
+    *KEY,
+    "used",
+    "removed",
+    "baseline",
+    "accuracy",
+    "agreement",
+    "kl",
+    "narrowest",
+    "recalibrated",
+    "gained",
+    "spoiled",
+)
 _KINDS: dict[str, Kind] = {grid.MERGE: "merge", grid.DATA_FREE: "data-free"}
 _LEAST_SQUARES = (grid.LEAST_SQUARES, grid.BOTH)
 _RECALIBRATED = (grid.RECALIBRATED, grid.BOTH)
@@ -54,14 +67,18 @@ class Bench:
         subject: The network.
         domain: What the calibration images show.
         samples: How many there are.
+        ways: What will be done to the weights that stay; only for least squares what layers give has to be kept.
     """
 
-    def __init__(self, subject: Subject, domain: str, samples: int) -> None:
+    def __init__(self, subject: Subject, domain: str, samples: int, ways: Collection[str]) -> None:
         self._subject, model = subject, subject.model
         self._groups = srr_onnx.find_groups(model)
         (name,) = model.inputs
-        images = subject.images[domain]
-        dataset = open_data([images[start : start + 16] for start in range(0, len(images), 16)], model)
+        if domain == grid.MADE_UP:
+            dataset = open_data("synthetic", model)
+        else:
+            images = subject.images[domain]
+            dataset = open_data([images[start : start + 16] for start in range(0, len(images), 16)], model)
         self._calibration: Calibration = calibrate(model, dataset, samples, subject.seed)
         self.used = self._calibration.samples.count
         layers = find_layers(model)
@@ -72,13 +89,13 @@ class Bench:
             layers,
             self._calibration.samples,
             {layer.output: columns.get(layer.output) for layer in readers},
-            {layer.output for layer in layers},
+            {layer.output for layer in layers} if set(ways) & {*_LEAST_SQUARES} else set(),
         )
         self._eliminations = find_eliminations(model, self._groups, self._observation)
         self._scores: dict[str, Scores] = {}
         self._input = name
         self._outputs = self._run(model)
-        self.baseline = subject.judge(self._outputs)
+        self._hits = subject.judge(self._outputs)
 
     def __enter__(self) -> Bench:
         """Give itself."""
@@ -112,6 +129,7 @@ class Bench:
         decision = make_plan(model, self._groups, self._scores[criterion], Budget.choose(flops=reduction))
         pruned, plan = rewrite(model, self._groups, decision)
         fitted: Model | None = None
+        plain = self._subject.judge(self._run(pruned))
         for way in ways:
             candidate: Model | None = pruned
             count = 0
@@ -131,22 +149,17 @@ class Bench:
                 "removed": round(plan.macs_removed, 4),
                 "narrowest": round(min(len(group.keep) / group.units for group in plan.groups), 3),
                 "recalibrated": count,
-                **self._judge(candidate),
+                **self._judge(candidate, plain),
             }
 
     def _compensate(self, pruned: Model, kept: Any, kind: Kind) -> Model | None:
+        model, seed = self._subject.model, self._subject.seed
+        observation = self._observation if kind == "least-squares" else None
         try:
-            return compensate_pruned(
-                self._subject.model,
-                pruned,
-                self._groups,
-                kept,
-                kind,
-                observation=self._observation if kind == "least-squares" else None,
-                seed=self._subject.seed,
-            ).model
+            found = compensate_pruned(model, pruned, self._groups, kept, kind, observation=observation, seed=seed)
         except UnsupportedError:  # the file has no normalizations to draw from
             return None
+        return (found if kind == "least-squares" else keep_if_closer(model, pruned, found, seed)).model
 
     def _run(self, model: Model) -> Array:
         """First output on the test images."""
@@ -154,15 +167,23 @@ class Bench:
         parts = [test[start : start + size] for start in range(0, len(test), size)]
         return np.concatenate([np.asarray(session.run({self._input: part})[model.outputs[0]]) for part in parts])
 
-    def _judge(self, candidate: Model) -> Row:
+    def _judge(self, candidate: Model, plain: Array | None) -> Row:
+        """Figures of a model; `plain`: which images the model is right on to whose weights nothing was done."""
         given, wanted = self._run(candidate), self._outputs
-        accuracy = self._subject.judge(given)
+        hits = self._subject.judge(given)
         return {
-            "baseline": "" if self.baseline is None else round(self.baseline, 4),
-            "accuracy": "" if accuracy is None else round(accuracy, 4),
+            "baseline": _share(self._hits),
+            "accuracy": _share(hits),
             "agreement": round(float((given.argmax(-1) == wanted.argmax(-1)).mean()), 4),
             "kl": round(_divergence(wanted, given), 5),
+            "gained": "" if hits is None or plain is None else int((hits & ~plain).sum()),
+            "guess": round(self._subject.guess, 4),
+            "spoiled": "" if hits is None or plain is None else int((plain & ~hits).sum()),
         }
+
+
+def _share(hits: Array | None) -> float | str:
+    return "" if hits is None else round(float(hits.mean()), 4)
 
 
 def _divergence(wanted: Array, given: Array) -> float:
@@ -199,7 +220,7 @@ def measure_all(zoo: Path, trained: Path, data: Path, rows_path: Path, only: str
             if only and net != only:
                 continue
             found = load_subject(net, split, seed, zoo, trained, data)
-            if isinstance(found, str) or domain not in found.images:
+            if isinstance(found, str) or domain not in {*found.images, grid.MADE_UP}:
                 text = found if isinstance(found, str) else f"{net} on {domain} is left out: there are none in {data}"
                 if text not in told:
                     told.add(text)
@@ -213,7 +234,8 @@ def measure_all(zoo: Path, trained: Path, data: Path, rows_path: Path, only: str
                 todo += [(job, ways)] if ways else []
             if not todo:
                 continue
-            with Bench(found, domain, int(head["samples"])) as bench:
+            asked = {way for _, ways in todo for way in ways}
+            with Bench(found, domain, int(head["samples"]), asked) as bench:
                 for job, ways in todo:
                     for row in bench.measure(job.criterion, job.reduction, ways):
                         writer.writerow({**head, "used": bench.used, **row})

@@ -67,7 +67,7 @@ def prune_lossless(
     save_results(found.model, plan, output, plan_path, force=force)
     tell("done", 1, 1)
     path = None if output is None else Path(output)
-    return Pruned(found.model, plan, model, path, found.gains, notes=_describe_taken_back(found))
+    return Pruned(found.model, plan, model, path, groups, found.gains, notes=_describe_taken_back(found))
 
 
 def _describe_taken_back(found: Removal) -> tuple[str, ...]:

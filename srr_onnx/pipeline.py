@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from srr_onnx.analysis.find import find_groups
+from srr_onnx.analysis.groups import Groups
 from srr_onnx.calibration.prepare import Calibration, calibrate
 from srr_onnx.data.dataset import Dataset
 from srr_onnx.data.read import open_data
+from srr_onnx.errors import DataError
 from srr_onnx.graph.cost import count_cost
 from srr_onnx.graph.load import load_model
 from srr_onnx.graph.model import Model
@@ -41,8 +43,10 @@ from srr_onnx.rewriting.replay import rewrite
 from srr_onnx.rewriting.verify import make_feeds
 from srr_onnx.scoring.criterion import ScoreOptions
 from srr_onnx.scoring.sampled import score_with_samples
+from srr_onnx.scoring.score import Scores
 from srr_onnx.targets.measuring import measure_shapes
 from srr_onnx.validation.judge import Judgement, judge
+from srr_onnx.validation.tryout import keep_if_closer
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -54,20 +58,24 @@ class Pruned:
         plan: What was decided, what it costs, the proof, and what was done to the weights that stay.
         original: The model that was pruned.
         path: File written, None where nothing was.
+        groups: Pruning groups of the original.
         gains: What went without changing any output, of `prune_lossless` only.
         judgement: How the result compares with the original on samples that were held out; None without samples.
         notes: What the user should know about the samples.
         proven: The pruned model as it was proven, before anything was done to its weights; None after `prune_lossless`.
+        scores: What the criterion said of them; None after `prune_lossless`.
     """
 
     model: Model
     plan: Plan
     original: Model
     path: Path | None
+    groups: Groups
     gains: ExactGains | None = None
     judgement: Judgement | None = None
     notes: tuple[str, ...] = ()
     proven: Model | None = None
+    scores: Scores | None = None
 
 
 def prune(
@@ -145,6 +153,11 @@ def prune(
         if data is not None:
             tell("read", 0, 1)
             dataset = data if isinstance(data, Dataset) else open_data(data, model)
+            if recalibrate and dataset.is_made_up:
+                raise DataError(
+                    "--recalibrate-norms sets statistics to those of the samples, and made-up pictures have others "
+                    "than real ones: give pictures of the model's domain with --data"
+                )
             calibration = calibrate(model, dataset, samples, options.seed)
         scores, observation = score_with_samples(
             model,
@@ -192,6 +205,9 @@ def prune(
                 seed=options.seed,
                 on_layer=lambda done, steps: tell("compensate", done, steps),
             )
+            if found.kind in ("merge", "data-free"):
+                tell("try", 0, 1)
+                found = keep_if_closer(model, proven, found, options.seed)
         if recalibrate:
             found = recalibrate_norms(
                 found, None if calibration is None else calibration.samples, lambda *done: tell("recalibrate", *done)
@@ -214,9 +230,11 @@ def prune(
         plan,
         model,
         None if output is None else Path(output),
+        groups,
         judgement=judgement,
         notes=_collect_notes(calibration, judgement, found, compensate),
         proven=proven,
+        scores=scores,
     )
 
 
@@ -245,11 +263,16 @@ def _collect_notes(
     notes = [] if calibration is None else list(calibration.describe())
     if judgement is not None and judgement.note:
         notes.append(judgement.note)
-    if calibration is not None and asked == "auto" and found.kind == "data-free":
+    if calibration is not None and asked == "auto" and "data-free" in (found.kind, found.given_up):
         notes.append(
             f"fewer than {ENOUGH_SAMPLES} samples to calibrate with make worse weights than none: these follow from "
             "the normalizations, --compensate least-squares fits them all the same"
         )
-    if asked not in ("auto", "none") and found.kind == "none":
+    if found.given_up != "none":
+        notes.append(
+            f"compensation by {found.given_up} was left out: on made-up inputs it brought the outputs no closer to the "
+            "original's; give pictures with --data"
+        )
+    elif asked not in ("auto", "none") and found.kind == "none":
         notes.append(f"--compensate {asked} found no weight that can be changed: those behind DequantizeLinear stay")
     return tuple(notes)

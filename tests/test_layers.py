@@ -13,7 +13,7 @@ import srr_onnx
 PACKAGE = Path(srr_onnx.__file__).parent
 # From the bottom up; the members of one row do not know each other.
 LAYERS = (
-    ("errors", "registry"),
+    ("errors", "registry", "wording"),
     ("graph",),
     ("analysis", "targets", "data"),
     ("calibration",),
@@ -37,6 +37,7 @@ HOMES = {
     "PIL": {"data"},
     "yaml": {"data"},
     "pydantic": {"data"},
+    "jinja2": {"validation"},
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from srr_onnx.calibration.observe import Samples
+from srr_onnx.calibration.runs import (
+    RUN,
+    find_chunk_size,
+    find_run_size,
+    has_fixed_batch,
+    has_other_floats,
+    open_session,
+    take,
+)
 from srr_onnx.calibration.stream import count_live_bytes
 from srr_onnx.data.dataset import Batch, Dataset, Labels, choose, split_held_out
-from srr_onnx.errors import DataError, ModelError
+from srr_onnx.errors import DataError
 from srr_onnx.graph.model import Model
 from srr_onnx.targets.onnxruntime import Session
 
 Array = np.ndarray[Any, Any]
 
-_RUN = 16
 # Activations of all samples at one layer; more samples than fit are left out.
 _MOST_LIVE = 6 << 30
 # Inputs of all samples, which stay in memory.
@@ -27,92 +35,13 @@ _FEWEST = 16
 # Below this the result suffers; more than 512 hardly help.
 _FEW = 64
 HELD_OUT = 0.2
-_OTHER_FLOATS = frozenset({"float64", "float16", "bfloat16"})
-
-
-def open_session(model: Model) -> tuple[Session, bool]:
-    """Open a model, in float32 where onnxruntime cannot compute it in the file's element type.
-
-    Returns:
-        The session, and whether it computes in float32 in place of another type.
-
-    Raises:
-        ModelError: onnxruntime refuses the model.
-    """
-    try:
-        return Session(model), False
-    except ModelError:
-        if not _has_other_floats(model):
-            raise
-        return Session(model, as_float32=True), True
-
-
-def _has_other_floats(model: Model) -> bool:
-    return any(dtype.name in _OTHER_FLOATS for dtype in model.dtypes.values())
-
-
-def find_run_size(
-    model: Model, session: Session, feeds: Mapping[str, Array], shared: Mapping[str, Array] | None = None
-) -> int:
-    """Find how many samples a model takes in one run.
-
-    A file can leave the batch open and have it written into a Reshape all the same, so it is tried.
-
-    Args:
-        model: Loaded model.
-        session: The same, opened.
-        feeds: At least one sample, batch axis first.
-        shared: The other inputs, which are the same for all samples.
-
-    Returns:
-        The batch that the file states; of an open one, as many as are efficient, or 1.
-
-    Raises:
-        ModelError: The model does not run on the samples at all.
-    """
-    shared = shared or {}
-    if _is_fixed(model, feeds):
-        return max(model.inputs[name][0] for name in feeds)
-    count = min(2, min(len(array) for array in feeds.values()))
-    singles = [session.run({**_take(feeds, i, i + 1), **shared}) for i in range(count)]
-    if count < 2:
-        return 1
-    try:
-        pair = session.run({**_take(feeds, 0, 2), **shared})
-    except ModelError:
-        return 1
-    for name in model.outputs:
-        parts = [np.asarray(single[name]) for single in singles]
-        if any(part.ndim == 0 or part.dtype.kind not in "fiub" for part in parts):
-            return 1
-        joined = np.concatenate(parts)
-        if joined.shape != pair[name].shape or not np.allclose(joined, pair[name], rtol=1e-2, atol=1e-3):
-            return 1
-    return _RUN
-
-
-def _take(feeds: Mapping[str, Array], start: int, stop: int) -> dict[str, Array]:
-    return {name: array[start:stop] for name, array in feeds.items()}
-
-
-def _is_fixed(model: Model, names: Iterable[str]) -> bool:
-    """Whether the file states how many samples one run takes of these inputs."""
-    return not any(_is_open(model, name) for name in names)
-
-
-def _is_open(model: Model, name: str) -> bool:
-    for value in model.proto.graph.input:
-        if value.name == name:
-            dims = value.type.tensor_type.shape.dim
-            return not dims or dims[0].dim_value <= 0
-    return False
 
 
 def _read(dataset: Dataset, indices: Labels) -> tuple[dict[str, Array], int]:
     """Read samples into one array per input, without shared ones; gives these and how many could be read."""
     whole: dict[str, Array] = {}
     count = 0
-    for batch in dataset.batches(_RUN, indices):
+    for batch in dataset.batches(RUN, indices):
         for name, array in batch.feeds.items():
             if name in dataset.shared:
                 continue
@@ -125,7 +54,7 @@ def _read(dataset: Dataset, indices: Labels) -> tuple[dict[str, Array], int]:
 
 def _overflows(model: Model, session: Session, feeds: Mapping[str, Array]) -> bool:
     """Whether half precision is too narrow for the samples, so that single precision has to do."""
-    if not _has_other_floats(model):
+    if not has_other_floats(model):
         return False
     return not all(np.isfinite(value).all() for value in session.run(feeds).values() if value.dtype.kind == "f")
 
@@ -206,16 +135,17 @@ def calibrate(model: Model, dataset: Dataset, samples: int, seed: int) -> Calibr
     whole, count = _read(dataset, kept)
     shared = dataset.shared
     size = find_run_size(model, session, whole, shared)
-    if not as_float32 and _overflows(model, session, {**_take(whole, 0, size), **shared}):
+    if not as_float32 and _overflows(model, session, {**take(whole, 0, size), **shared}):
         as_float32 = True
-    is_fixed = _is_fixed(model, whole)
+    is_fixed = has_fixed_batch(model, whole)
     if is_fixed and min(count, len(held_out)) < size:
         raise DataError(
             f"the model takes {size} samples in one run; of {len(chosen)} a fifth is held out, which is too few: give "
             f"at least {int(np.ceil(size / HELD_OUT))}, or export the model with an open batch"
         )
-    stops = range(0, count - count % size if is_fixed else count, size)
-    chunks = [{**_take(whole, start, start + size), **shared} for start in stops]
+    chunk = find_chunk_size(model, size, whole, shared, as_float32=as_float32)
+    stops = range(0, count - count % size if is_fixed else count, chunk)
+    chunks = [{**take(whole, start, start + chunk), **shared} for start in stops]
     used = sum(len(next(iter(chunk.values()))) for chunk in chunks)
     if used < _FEW:
         notes.append(f"only {used} samples to calibrate with: {_FEW} or more give a far better result")

@@ -14,14 +14,14 @@ from srr_onnx.cli.data_options import DATA_KEYS, data_options, make_dataset
 from srr_onnx.cli.progress import show_progress
 from srr_onnx.cli.report import note_guess
 from srr_onnx.cli.tables import note, show_json, show_line, show_table
-from srr_onnx.cli.wording import percent
 from srr_onnx.graph.load import load_model
-from srr_onnx.planning.curve import Curve, make_curve
+from srr_onnx.planning.curve import Curve, make_curve, spread_shares
 from srr_onnx.planning.make import check_prunable, find_free
 from srr_onnx.rewriting.verify import make_feeds
 from srr_onnx.scoring.criterion import ScoreOptions
 from srr_onnx.scoring.sampled import score_with_samples
 from srr_onnx.targets.measuring import measure_shapes
+from srr_onnx.wording import percent
 
 _BAR = 30
 
@@ -69,7 +69,7 @@ def curve(
         chosen = ScoreOptions(seed=seed)
         scores, _ = score_with_samples(loaded, groups, "reconstruction", chosen, calibration, on_stage=tell)
         tell("plan", 0, 1)
-        shares = [(step + 1) / (steps + 1) for step in range(steps)]
+        shares = spread_shares(steps)
         found = make_curve(loaded, groups, scores, shares, kind=by, max_group_ratio=max_group_ratio, **values)
     if output_format == "json":
         show_json(

@@ -58,7 +58,8 @@ data_options = combine(
     click.option(
         "--data",
         metavar="SOURCE",
-        help="Folder of pictures, .npz, .npy, .csv, CIFAR-10 .bin, or MODULE:FUNCTION that gives batches.",
+        help="Folder of pictures, .npz, .npy, .csv, CIFAR-10 .bin, MODULE:FUNCTION that gives batches, or synthetic: "
+        "made-up pictures, where there are none.",
     ),
     click.option(
         "--labels",

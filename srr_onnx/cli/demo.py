@@ -12,7 +12,6 @@ import numpy as np
 from srr_onnx.cli.progress import show_progress
 from srr_onnx.cli.report import collect_facts, describe_compensation, proof_text
 from srr_onnx.cli.tables import show_line, show_table
-from srr_onnx.cli.wording import milliseconds, percent, quantity, removed
 from srr_onnx.errors import OutputError, SrrError
 from srr_onnx.graph.load import load_model
 from srr_onnx.graph.model import Model
@@ -21,6 +20,7 @@ from srr_onnx.planning.plan import load_plan
 from srr_onnx.targets.onnxruntime import Session
 from srr_onnx.validation.accuracy import Accuracy, measure_accuracy, split_batches
 from srr_onnx.validation.latency import Latency, measure_latency
+from srr_onnx.wording import milliseconds, percent, quantity, removed
 
 FLOPS = 0.44
 ROUNDS = 200

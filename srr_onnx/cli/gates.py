@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from srr_onnx.cli.wording import percent
 from srr_onnx.validation.judge import Judgement
+from srr_onnx.wording import percent
 
 EXIT_GATE = 3
 

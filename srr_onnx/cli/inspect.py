@@ -16,7 +16,6 @@ from srr_onnx.cli import options
 from srr_onnx.cli.progress import show_progress
 from srr_onnx.cli.report import note_guess, note_uncounted
 from srr_onnx.cli.tables import show_json, show_line, show_table
-from srr_onnx.cli.wording import percent, quantity, shape
 from srr_onnx.graph.cost import CONVENTION, count_cost, count_layers
 from srr_onnx.graph.load import load_model
 from srr_onnx.graph.model import Model
@@ -25,6 +24,7 @@ from srr_onnx.planning.costs import CostModel
 from srr_onnx.planning.make import MAX_GROUP_RATIO, find_free
 from srr_onnx.rewriting.verify import make_feeds
 from srr_onnx.targets.measuring import measure_shapes
+from srr_onnx.wording import percent, quantity, shape
 
 Facts = dict[str, Any]
 

@@ -9,6 +9,7 @@ import contextlib
 import errno
 import importlib
 import os
+import shlex
 import signal
 import sys
 import traceback
@@ -18,8 +19,8 @@ from typing import Any, NoReturn, TextIO
 import click
 
 import srr_onnx
-from srr_onnx.cli.wording import printable
 from srr_onnx.errors import SrrError
+from srr_onnx.wording import printable
 
 # Command: its module, and what the list of commands says of it.
 COMMANDS = {
@@ -33,10 +34,19 @@ COMMANDS = {
 
 EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 2, 130, 143
 TRACEBACK_VARIABLE = "SRR_ONNX_TRACEBACK"
+# Where a command finds its own command line, in click's `Context.meta`.
+COMMAND_LINE = "srr_onnx.command_line"
 
 
 class Program(click.Group):
     """A group that imports a command when it is called, and the only place where errors are translated."""
+
+    def make_context(self, info_name: str | None, args: list[str], *rest: Any, **extra: Any) -> click.Context:
+        """Keep the command line as it was typed, for reports."""
+        words = [info_name or "", *args]
+        context = super().make_context(info_name, args, *rest, **extra)
+        context.meta[COMMAND_LINE] = shlex.join(words)
+        return context
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Name the commands in the order in which they are used."""

@@ -111,6 +111,13 @@ format_option = click.option(
     show_default=True,
     help="Form of the result on stdout.",
 )
+report_option = click.option(
+    "--report",
+    "report_path",
+    type=click.Path(path_type=Path, readable=False),
+    metavar="FILE",
+    help="Write a page on the result too: HTML that needs no network.",
+)
 allow_inexact_option = click.option(
     "--allow-inexact",
     is_flag=True,

@@ -23,6 +23,7 @@ _TEXTS = {
     "rewrite": "rewriting",
     "verify": "proving: pruned = masked",
     "compensate": "fitting the weights that stay",
+    "try": "trying them on made-up inputs",
     "recalibrate": "setting statistics of normalizations anew",
     "compare": "comparing with the original",
     "save": "writing",

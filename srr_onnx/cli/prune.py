@@ -13,6 +13,7 @@ import srr_onnx.pipeline
 from srr_onnx.cli import options
 from srr_onnx.cli.data_options import DATA_KEYS, data_options, make_dataset
 from srr_onnx.cli.gates import EXIT_GATE, check_agreement
+from srr_onnx.cli.page import write_page
 from srr_onnx.cli.progress import show_progress
 from srr_onnx.cli.report import collect_facts, find_warnings, note_cost, note_guess, note_inlined, show_facts
 from srr_onnx.cli.tables import note, show_json
@@ -25,7 +26,18 @@ from srr_onnx.validation.classes import has_classes
 
 # Options that go with --lossless.
 _WITH_LOSSLESS = frozenset(
-    {"dry_run", "force", "inputs", "lossless", "model", "output", "output_format", "plan_path", "modules"}
+    {
+        "dry_run",
+        "force",
+        "inputs",
+        "lossless",
+        "model",
+        "output",
+        "output_format",
+        "plan_path",
+        "report_path",
+        "modules",
+    }
 )
 
 
@@ -55,6 +67,7 @@ _WITH_LOSSLESS = frozenset(
 @click.option(
     "--plan", "plan_path", type=click.Path(path_type=Path, readable=False), metavar="FILE", help="Write the plan too."
 )
+@options.report_option
 @data_options
 @click.option(
     "--compensate",
@@ -62,7 +75,8 @@ _WITH_LOSSLESS = frozenset(
     default="auto",
     show_default=True,
     help="What happens to the weights that stay, after the proof. auto: least-squares with --data (of 16 samples or "
-    "more, if the file has BatchNormalizations), else data-free where it has them, and merge. none writes the model as "
+    "more, if the file has BatchNormalizations), else data-free where it has them, and merge, if made-up inputs show "
+    "that it helps. none writes the model as "
     "it was proven.",
 )
 @click.option("--keep-structure", is_flag=True, help="Compensate without creating biases that the file does not have.")
@@ -87,6 +101,7 @@ def prune(
     model: Path,
     output: Path | None,
     plan_path: Path | None,
+    report_path: Path | None,
     gamma: Any,
     node_removal: Any,
     filter_choice: Any,
@@ -116,23 +131,29 @@ def prune(
             raise click.UsageError("--recalibrate-norms reads samples: give --data too")
     target = None if dry_run else output or options.default_output(model)
     plan_target = None if dry_run else plan_path
+    report_target = None if dry_run else report_path
+    check_outputs(model, target, plan_target, force=values["force"], report=report_target)
     with show_progress() as tell:
         if lossless:
             result = srr_onnx.lossless.prune_lossless(
                 model, target, input_shapes=inputs, force=values["force"], plan_path=plan_target, on_stage=tell
             )
         else:
-            check_outputs(model, target, plan_target, force=values["force"])
             tell("load", 0, 1)
             loaded = load_model(model, inputs)
             if min_agreement is not None and not has_classes(loaded):
                 raise DataError("--min-agreement compares classes, and no output of this model has any")
+            dataset = make_dataset(loaded, **data_values)
+            if min_agreement is not None and dataset is not None and dataset.is_made_up:
+                raise click.UsageError(
+                    "--min-agreement judges the result, which made-up pictures cannot: give real ones"
+                )
             result = srr_onnx.pipeline.prune(
                 loaded,
                 target,
                 plan_path=plan_target,
                 options=options.make_score_options(gamma, node_removal, filter_choice, seed),
-                data=make_dataset(loaded, **data_values),
+                data=dataset,
                 samples=data_values["samples"],
                 verify=not (no_verify or dry_run),
                 on_stage=tell,
@@ -144,6 +165,9 @@ def prune(
         show_json(facts)
     else:
         show_facts(facts)
+    if report_target is not None:
+        restrictions = {key: values[key] for key in ("max_group_ratio", "freeze", "only", "allow_inexact")}
+        write_page(report_target, result, facts, restrictions, force=values["force"])
     for text in result.notes:
         note(f"note: {text}")
     note_guess(result.original)

@@ -8,13 +8,13 @@ from typing import Any
 
 from srr_onnx.analysis.labels import FreezeReason
 from srr_onnx.cli.tables import note, show_line, show_table
-from srr_onnx.cli.wording import percent, quantity, removed, shape
 from srr_onnx.graph.cost import CONVENTION
 from srr_onnx.graph.model import Model
 from srr_onnx.graph.save import resolve_target
 from srr_onnx.planning.budget import NAMES, QUANTITIES, TOLERANCE
 from srr_onnx.planning.plan import LOSSLESS, Plan
 from srr_onnx.rewriting.exact.gains import ExactGains, Reason
+from srr_onnx.wording import percent, quantity, removed, shape
 
 Facts = dict[str, Any]
 
@@ -191,6 +191,12 @@ def show_facts(facts: Facts) -> None:
         cells = [(row["id"], *(str(row[column]) for column in columns)) for row in facts["lossless"]]
         show_table(("group", *columns), cells)
         show_line()
+    for label, text in describe_result(facts):
+        show_line(f"{label:<10}{text}")
+
+
+def describe_result(facts: Facts) -> list[tuple[str, str]]:
+    """Lines on everything but the costs, with their labels."""
     lines = [("inputs", ", ".join(f"{name} {shape(sizes)}" for name, sizes in facts["inputs"].items()))]
     lines.append(("groups", _groups_text(facts)))
     lines.append(("proof", proof_text(facts)))
@@ -198,16 +204,17 @@ def show_facts(facts: Facts) -> None:
     if facts["output"] is not None:
         lines.append(("written", ", ".join(name for name in (facts["output"], facts["plan"]) if name)))
     lines.append(("counted", facts["convention"]))
-    for label, text in lines:
-        show_line(f"{label:<10}{text}")
+    return lines
 
 
 def describe_compensation(facts: Facts) -> list[tuple[str, str]]:
     """Lines on what was done to the weights after the proof, and how the result compares with the original."""
     lines = []
     done, compared = facts["compensation"], facts["agreement"]
+    is_made_up = bool((compared or {}).get("made_up"))
     if done and done["kind"] != "none":
-        text = f"{_KINDS[done['kind']]}, {done['layers']} layers changed after the proof"
+        samples = " (made-up pictures)" if is_made_up and done["layer_error"] else ""
+        text = f"{_KINDS[done['kind']]}{samples}, {done['layers']} layers changed after the proof"
         if done["layer_error"]:
             text += f"; median error of their outputs {done['layer_error']['before']:.1%} -> "
             text += f"{done['layer_error']['after']:.1%} of the variance"
@@ -223,7 +230,8 @@ def describe_compensation(facts: Facts) -> list[tuple[str, str]]:
         parts.append(f"cosine {_interval(output['cosine'], '{:.4f}'.format)}")
         if output["kl"]:
             parts.append(f"KL {_interval(output['kl'], '{:.3g}'.format)}")
-        lines.append(("agrees", f"{', '.join(parts)} on {output['samples']:,} held-out samples ({output['output']})"))
+        where = "made-up pictures, which tells nothing of real ones" if is_made_up else "held-out samples"
+        lines.append(("agrees", f"{', '.join(parts)} on {output['samples']:,} {where} ({output['output']})"))
     if accuracy := (compared or {}).get("accuracy"):
         text = (
             f"{percent(accuracy['before'])} -> {percent(accuracy['after'])} on {accuracy['samples']:,} held-out samples"

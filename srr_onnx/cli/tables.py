@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from srr_onnx.cli.wording import printable
+from srr_onnx.wording import printable
 
 _PIPED_WIDTH = 10_000
 

@@ -70,9 +70,11 @@ class Dataset:
         labels: Class per sample, `(N,)`.
         classes: Names of the classes, by class.
         shared: Inputs that are the same for all samples, by name, in the shape that the model takes.
+        is_made_up: Whether they are drawn, so that what a model makes of them says nothing of its quality.
 
     Attributes:
         name: What the data are called.
+        is_made_up: As given.
         labels: Class per sample, `(N,)` int64, known without reading the samples; None where there are none.
         classes: Names of the classes; empty where unknown.
         shared: Inputs that are the same for all samples, by name.
@@ -87,6 +89,7 @@ class Dataset:
         labels: Labels | None = None,
         classes: Sequence[str] = (),
         shared: Mapping[str, Array] | None = None,
+        is_made_up: bool = False,
     ) -> None:
         if not len(samples):
             raise DataError(f"{name!r} holds no samples")
@@ -94,6 +97,7 @@ class Dataset:
             raise DataError(f"{name!r} has {len(samples)} samples, but there are {len(labels)} labels")
         self.name, self.labels, self.classes = name, labels, tuple(classes)
         self.shared = dict(shared or {})
+        self.is_made_up = is_made_up
         self.bad: list[BadSample] = []
         self._samples, self._text = samples, text
         self._bad_indices: dict[int, BadSample] = {}
@@ -122,7 +126,9 @@ class Dataset:
         Raises:
             DataError: There are more or fewer labels than samples.
         """
-        return Dataset(self._samples, self.name, self._text, labels, classes or self.classes, self.shared)
+        return Dataset(
+            self._samples, self.name, self._text, labels, classes or self.classes, self.shared, self.is_made_up
+        )
 
     def batches(self, size: int, indices: Sequence[int] | Labels | None = None) -> Iterator[Batch]:
         """Read samples in batches.

@@ -12,10 +12,11 @@ from srr_onnx.data.labels import add_labels
 from srr_onnx.data.preprocessing import Preprocessing
 from srr_onnx.data.reader import Request
 from srr_onnx.data.readers import readers
+from srr_onnx.data.readers.synthetic import SOURCE
 from srr_onnx.errors import DataError
 from srr_onnx.graph.model import Model
 
-_FORMS = "a folder of pictures, .npz, .npy, .csv, CIFAR-10's .bin, or MODULE:FUNCTION"
+_FORMS = f"a folder of pictures, .npz, .npy, .csv, CIFAR-10's .bin, MODULE:FUNCTION, or {SOURCE}"
 
 
 def open_data(
@@ -28,8 +29,8 @@ def open_data(
     """Open data for a model; docs/data.md describes the forms.
 
     Args:
-        source: Folder, file, "module:function", or an iterable of batches (arrays, dicts of arrays by input name, or
-            pairs of inputs and labels).
+        source: Folder, file, "module:function", "synthetic" for made-up pictures, or an iterable of batches (arrays,
+            dicts of arrays by input name, or pairs of inputs and labels).
         model: The model that will be fed.
         preprocessing: What is done to pictures; by default what the model's metadata say, else a usual one.
         labels: File with one label per sample; replaces labels of the data's own.
@@ -59,6 +60,6 @@ def _locate(source: str | os.PathLike[str] | Iterable[Any]) -> Any:
         is_there = False
     if is_there:
         return path
-    if isinstance(source, str) and ":" in source:
+    if isinstance(source, str) and (":" in source or source == SOURCE):
         return source
     raise DataError(f"there is no {str(source)!r}: give {_FORMS}")

@@ -129,3 +129,8 @@ def _measure(
     worst = max(found, key=found.__getitem__)
     mean = sum(found.values()) / len(found)
     return Point(reduction, mean, found[worst], worst, narrowest, exceeds_cap)
+
+
+def spread_shares(steps: int) -> list[float]:
+    """Reductions at equal distances between nothing and everything, both left out."""
+    return [(step + 1) / (steps + 1) for step in range(steps)]

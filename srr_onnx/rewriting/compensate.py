@@ -35,6 +35,9 @@ class Compensated:
             these, before and after; None without samples. A layer whose outputs hardly vary has a huge relative error,
             which would be all that a mean shows.
         recalibrated: Number of normalizations whose statistics were set anew.
+        tried: Squared error of the model's outputs on made-up inputs, relative to their variance, without and with what
+            was done; None where that was not tried, or the outputs are not finite.
+        given_up: What was done and then given up, since it brought the outputs no closer to the original's.
     """
 
     model: Model
@@ -43,6 +46,8 @@ class Compensated:
     created: int = 0
     error: tuple[float, float] | None = None
     recalibrated: int = 0
+    tried: tuple[float, float] | None = None
+    given_up: Kind = "none"
 
     def to_json(self) -> dict[str, Any]:
         """Plain form, as in plan files."""
@@ -50,9 +55,15 @@ class Compensated:
             "kind": self.kind,
             "layers": len(self.layers),
             "created_biases": self.created,
-            "layer_error": None if self.error is None else dict(zip(("before", "after"), self.error, strict=True)),
+            "layer_error": _name_pair(self.error),
             "recalibrated_norms": self.recalibrated,
+            "made_up_error": _name_pair(self.tried),
+            "given_up": self.given_up,
         }
+
+
+def _name_pair(pair: tuple[float, float] | None) -> dict[str, float] | None:
+    return None if pair is None else dict(zip(("before", "after"), pair, strict=True))
 
 
 def check_kind(kind: str) -> None:

@@ -19,6 +19,7 @@ def check_outputs(
     *,
     force: bool,
     plan_read: str | os.PathLike[str] | None = None,
+    report: str | os.PathLike[str] | None = None,
 ) -> None:
     """Check that the results may be written, before any work is done.
 
@@ -28,6 +29,7 @@ def check_outputs(
         plan_path: File for the plan.
         force: Whether existing files may be replaced; those that are read never are.
         plan_read: The plan that is read.
+        report: File for the report page.
 
     Raises:
         OutputError: A file exists and `force` is not set, cannot be written, or would replace another of these files.
@@ -35,7 +37,7 @@ def check_outputs(
     origin = source.source if isinstance(source, Model) else Path(source)
     read = ((origin, "the model that is read"), (plan_read, "the plan that is read"))
     taken = {os.path.realpath(path): kind for path, kind in read if path is not None}
-    for target, kind in ((output, "the pruned model"), (plan_path, "the plan")):
+    for target, kind in ((output, "the pruned model"), (plan_path, "the plan"), (report, "the report")):
         if target is None:
             continue
         path = Path(target)

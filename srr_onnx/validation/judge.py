@@ -22,11 +22,13 @@ class Judgement:
         outputs: Agreement per output.
         accuracy: Accuracy of the original and of the result; None without labels that fit.
         note: What could not be compared, and why.
+        is_made_up: Whether the samples were, so that nothing of this speaks of real ones.
     """
 
     outputs: tuple[Agreement, ...]
     accuracy: tuple[Accuracy, Accuracy] | None
     note: str = ""
+    is_made_up: bool = False
 
     @property
     def main(self) -> Agreement | None:
@@ -40,7 +42,11 @@ class Judgement:
         if self.accuracy is not None:
             before, after = self.accuracy
             accuracy = {"before": before.top1, "after": after.top1, "samples": before.samples}
-        return {"outputs": [found.to_json() for found in self.outputs], "accuracy": accuracy}
+        return {
+            "outputs": [found.to_json() for found in self.outputs],
+            "accuracy": accuracy,
+            "made_up": self.is_made_up,
+        }
 
 
 def judge(model: Model, candidate: Model, calibration: Calibration, seed: int = 0) -> Judgement:
@@ -84,4 +90,4 @@ def judge(model: Model, candidate: Model, calibration: Calibration, seed: int = 
             accuracy = before, after
         except DataError as error:  # labels of something else than the model's classes
             note = f"no accuracy is told: {error}"
-    return Judgement(tuple(outputs), accuracy, note)
+    return Judgement(tuple(outputs), accuracy, note, calibration.dataset.is_made_up)

@@ -8,4 +8,5 @@ from srr_onnx.data.readers import array_files as array_files
 from srr_onnx.data.readers import batches as batches
 from srr_onnx.data.readers import cifar as cifar
 from srr_onnx.data.readers import folder as folder
+from srr_onnx.data.readers import synthetic as synthetic
 from srr_onnx.data.readers import table as table

@@ -1,0 +1,1 @@
+"""VALIDATE: one HTML page on a result: `build` fills it from results, `write` makes the file."""
