@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 
 import numpy as np
@@ -174,31 +173,6 @@ def test_the_layer_error_is_not_ruled_by_outputs_that_hardly_vary(run, model, mo
     assert found["compensation"]["layer_error"] == {"before": 0.7, "after": 0.2}
 
 
-def test_a_single_sample_is_too_few(run, model, tmp_path):
-    write(1)
-    result, _ = prune(run, "--data", "data.npz", "-o", "small.onnx")
-    assert result.exit_code == 1
-    assert result.stderr == (
-        "error: 'data.npz' holds a single sample: give at least 2, one to calibrate with and one to judge the "
-        "result by\n"
-    )
-    assert not (tmp_path / "small.onnx").exists()
-
-
-@pytest.mark.parametrize("kind", ["auto", "least-squares"])
-@pytest.mark.parametrize("size", [1e9, 1e18, 1e37])
-def test_huge_numbers_are_one_line_and_no_warning(run, model, tmp_path, size, kind):
-    """Warnings are errors here: sums of squares of what is too large would overflow with one."""
-    rng = np.random.default_rng(0)
-    np.savez("data.npz", image=(size * rng.standard_normal((40, 3, 8, 8))).astype(np.float32))
-    result, _ = prune(run, "--data", "data.npz", "-o", "small.onnx", "--compensate", kind)
-    assert result.exit_code == (0 if size < 1e10 else 1), result.stderr
-    assert (tmp_path / "small.onnx").exists() == (size < 1e10)
-    if size > 1e10:
-        assert re.search("(too large to fit to,|NaN or infinite) on the samples", result.stderr)
-        assert result.stderr.count("\n") == 1
-
-
 def test_made_up_pictures_stand_in_for_samples_and_say_so(run, model):
     result = run("prune", "net.onnx", "--ratio", "0.5", "--data", "synthetic", "--plan", "p.json")
     assert result.exit_code == 0, result.stderr
@@ -229,3 +203,30 @@ def test_curve_takes_made_up_pictures(run, model):
     assert result.exit_code == 0, result.stderr
     assert json.loads(result.stdout)["samples"] == 256
     assert "made-up pictures" in result.stderr
+
+
+def test_a_single_sample_is_too_few(run, model, tmp_path):
+    write(1)
+    result, _ = prune(run, "--data", "data.npz", "-o", "small.onnx")
+    assert result.exit_code == 1
+    assert result.stderr == (
+        "error: 'data.npz' holds a single sample: give at least 2, one to calibrate with and one to judge the result "
+        "by\n"
+    )
+    assert not (tmp_path / "small.onnx").exists()
+
+
+@pytest.mark.parametrize("kind", ["auto", "least-squares"])
+@pytest.mark.parametrize("size", [1e9, 1e18, 1e37])
+def test_huge_numbers_are_one_line_and_no_warning(run, model, tmp_path, size, kind):
+    """Warnings are errors here: sums of squares of what is too large would overflow with one."""
+    rng = np.random.default_rng(0)
+    np.savez("data.npz", image=(size * rng.standard_normal((40, 3, 8, 8))).astype(np.float32))
+    result, _ = prune(run, "--data", "data.npz", "-o", "small.onnx", "--compensate", kind)
+    assert result.exit_code == (0 if size < 1e10 else 1), result.stderr
+    assert (tmp_path / "small.onnx").exists() == (size < 1e10)
+    if size > 1e10:
+        assert (
+            "too large to fit to, on the samples" in result.stderr or "NaN or infinite on the samples" in result.stderr
+        )
+        assert result.stderr.count("\n") == 1
