@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from srr_onnx.errors import DataError
-from srr_onnx.graph.model import Model
 from srr_onnx.targets.onnxruntime import Session
 
 Array = np.ndarray[Any, Any]
@@ -62,14 +61,19 @@ class Agreement:
 
 
 def measure_agreement(
-    reference: Session, candidate: Session, batches: Iterable[Mapping[str, Array]], seed: int = 0
+    reference: Session,
+    candidate: Session,
+    batches: Iterable[Mapping[str, Array]],
+    class_axes: Mapping[str, int | None],
+    seed: int = 0,
 ) -> list[Agreement]:
     """Compare two models.
 
     Args:
         reference: The original.
         candidate: The other one, with the same inputs and outputs.
-        batches: Inputs by name, batch axis first.
+        batches: Inputs by name; samples lie along the first axis of the first.
+        class_axes: Axis of the classes per output; None, or no entry, where it has none. All other axes are positions.
         seed: For the resampling behind the intervals.
 
     Returns:
@@ -82,14 +86,13 @@ def measure_agreement(
     rows: dict[str, list[tuple[float, float, float, float]]] = {}
     probable: dict[str, bool] = {}
     for feeds in batches:
-        count = min(len(array) for array in feeds.values())
+        count = len(next(iter(feeds.values())))
         wanted, given = reference.run(feeds), candidate.run(feeds)
         for name in reference.outputs:
             pair = np.asarray(wanted[name]), np.asarray(given[name])
             if pair[0].dtype.kind == "f" and pair[0].shape == pair[1].shape and pair[0].size:
-                pair = _mask(*pair, name)
-                rows.setdefault(name, []).extend(_compare(*pair, count))
-                axis = _class_axis(pair[0].ndim)
+                pair, axis = _mask(*pair, name), class_axes.get(name)
+                rows.setdefault(name, []).extend(_compare(*pair, count, axis))
                 is_one = axis is not None and _is_probability(np.moveaxis(pair[0], axis, -1))
                 probable[name] = probable.get(name, True) and is_one
     if not rows:
@@ -98,18 +101,6 @@ def measure_agreement(
         dataclasses.replace(_summarize(name, np.array(found), seed), is_probability=probable[name])
         for name, found in rows.items()
     ]
-
-
-def has_classes(model: Model) -> bool:
-    """Whether some output of a model can be read as scores of classes."""
-    for name in model.outputs:
-        shape, dtype = model.shapes.get(name), model.dtypes.get(name)
-        if dtype is None or dtype.kind != "f":
-            continue
-        axis = None if shape is None else _class_axis(len(shape))
-        if shape is None or (axis is not None and shape[axis] > 1):
-            return True
-    return False
 
 
 def _mask(wanted: Array, given: Array, name: str) -> tuple[Array, Array]:
@@ -123,25 +114,19 @@ def _mask(wanted: Array, given: Array, name: str) -> tuple[Array, Array]:
     return np.where(is_finite, wanted, 0), np.where(is_finite, given, 0)
 
 
-def _compare(wanted: Array, given: Array, count: int) -> Iterable[tuple[float, float, float, float]]:
+def _compare(wanted: Array, given: Array, count: int, axis: int | None) -> Iterable[tuple[float, float, float, float]]:
     """Per sample: top-1 agreement and divergence (NaN without classes), cosine, largest difference."""
     if wanted.ndim == 0 or wanted.shape[0] % count:  # the samples do not lie along the first axis
         wanted, given, count = wanted[None], given[None], 1
     wanted, given = (array.astype(np.float64).reshape(count, -1, *array.shape[1:]) for array in (wanted, given))
-    axis = _class_axis(wanted.ndim - 1)
     for one, other in zip(wanted, given, strict=True):
         top1 = kl = math.nan
-        if axis is not None and one.shape[axis] > 1:
+        if axis is not None:
             top1 = float((one.argmax(axis=axis) == other.argmax(axis=axis)).mean())
             kl = float(_divergence(np.moveaxis(one, axis, -1), np.moveaxis(other, axis, -1)).mean())
         norm = float(np.linalg.norm(one) * np.linalg.norm(other))
         cosine = float((one * other).sum()) / norm if norm else float(np.array_equal(one, other))
         yield top1, cosine, kl, float(np.abs(one - other).max())
-
-
-def _class_axis(rank: int) -> int | None:
-    """Axis of the classes: the second of (N, C) and of maps (N, C, H, W), the last of sequences (N, T, C)."""
-    return None if rank < 2 else 2 if rank == 3 else 1
 
 
 def _divergence(wanted: Array, given: Array) -> Array:
