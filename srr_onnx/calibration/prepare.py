@@ -30,8 +30,12 @@ HELD_OUT = 0.2
 _OTHER_FLOATS = frozenset({"float64", "float16", "bfloat16"})
 
 
-def open_session(model: Model) -> tuple[Session, bool]:
+def open_session(model: Model, threads: int = 0) -> tuple[Session, bool]:
     """Open a model, in float32 where onnxruntime cannot compute it in the file's element type.
+
+    Args:
+        model: Loaded model.
+        threads: Threads inside one operator; 0 lets the runtime choose.
 
     Returns:
         The session, and whether it computes in float32 in place of another type.
@@ -40,11 +44,11 @@ def open_session(model: Model) -> tuple[Session, bool]:
         ModelError: onnxruntime refuses the model.
     """
     try:
-        return Session(model), False
+        return Session(model, threads=threads), False
     except ModelError:
         if not _has_other_floats(model):
             raise
-        return Session(model, as_float32=True), True
+        return Session(model, threads=threads, as_float32=True), True
 
 
 def _has_other_floats(model: Model) -> bool:
@@ -67,7 +71,7 @@ def find_run_size(model: Model, session: Session, feeds: Mapping[str, Array]) ->
     Raises:
         ModelError: The model does not run on the samples at all.
     """
-    if _is_fixed(model):
+    if has_fixed_batch(model):
         return max(shape[0] for shape in model.inputs.values() if shape)
     count = min(2, min(len(array) for array in feeds.values()))
     singles = [session.run({name: array[i : i + 1] for name, array in feeds.items()}) for i in range(count)]
@@ -87,7 +91,7 @@ def find_run_size(model: Model, session: Session, feeds: Mapping[str, Array]) ->
     return _RUN
 
 
-def _is_fixed(model: Model) -> bool:
+def has_fixed_batch(model: Model) -> bool:
     """Whether the file states how many samples one run takes; an input without axes says nothing about that."""
     return any(model.inputs.values()) and not any(
         _is_open(model, name) for name, shape in model.inputs.items() if shape
@@ -193,7 +197,7 @@ def calibrate(model: Model, dataset: Dataset, samples: int, seed: int) -> Calibr
     size = find_run_size(model, session, whole)
     if not as_float32 and _overflows(model, session, {name: array[:size] for name, array in whole.items()}):
         as_float32 = True
-    is_fixed = _is_fixed(model)
+    is_fixed = has_fixed_batch(model)
     if is_fixed and min(count, len(held_out)) < size:
         raise DataError(
             f"the model takes {size} samples in one run; of {len(chosen)} a fifth is held out, which is too few: give "

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from srr_onnx.errors import DataError
+
+if TYPE_CHECKING:
+    from srr_onnx.data.preprocessing import Preprocessing
 
 Array = np.ndarray[Any, Any]
 Labels = np.ndarray[Any, np.dtype[np.int64]]
@@ -68,11 +71,13 @@ class Dataset:
         text: What was read and how, in one line.
         labels: Class per sample, `(N,)`.
         classes: Names of the classes, by class.
+        preprocessing: What is done to the first input, if it is.
 
     Attributes:
         name: What the data are called.
         labels: Class per sample, `(N,)` int64, known without reading the samples; None where there are none.
         classes: Names of the classes; empty where unknown.
+        preprocessing: What is done to the first input, with layout and color named; None where arrays pass as they are.
         bad: Samples that could not be read, in the order in which they were met; grows while batches are made.
     """
 
@@ -83,12 +88,14 @@ class Dataset:
         text: str,
         labels: Labels | None = None,
         classes: Sequence[str] = (),
+        preprocessing: Preprocessing | None = None,
     ) -> None:
         if not len(samples):
             raise DataError(f"{name!r} holds no samples")
         if labels is not None and len(labels) != len(samples):
             raise DataError(f"{name!r} has {len(samples)} samples, but there are {len(labels)} labels")
         self.name, self.labels, self.classes = name, labels, tuple(classes)
+        self.preprocessing = preprocessing
         self.bad: list[BadSample] = []
         self._samples, self._text = samples, text
         self._bad_indices: dict[int, BadSample] = {}
@@ -117,7 +124,7 @@ class Dataset:
         Raises:
             DataError: There are more or fewer labels than samples.
         """
-        return Dataset(self._samples, self.name, self._text, labels, classes or self.classes)
+        return Dataset(self._samples, self.name, self._text, labels, classes or self.classes, self.preprocessing)
 
     def batches(self, size: int, indices: Sequence[int] | Labels | None = None) -> Iterator[Batch]:
         """Read samples in batches.

@@ -73,7 +73,7 @@ class Request:
                 "give an .npz or .npy with arrays of that shape"
             )
         text = f"{text}; {chosen.preprocessing.name} ({chosen.origin}): {recipe.describe()}"
-        return Dataset(PictureFiles(folder, names, recipe), name, text, labels, classes)
+        return Dataset(PictureFiles(folder, names, recipe), name, text, labels, classes, recipe.stated)
 
     def make_from_arrays(
         self,
@@ -104,13 +104,13 @@ class Request:
             raise DataError(
                 f"{name!r} has no array for the model's input {missing[0]!r}: found {', '.join(arrays) or 'none'}"
             )
-        samples, done = make_array_samples(
+        samples, done, preprocessing = make_array_samples(
             {key: arrays[key] for key in inputs},
             inputs,
             lambda key: choose_preprocessing(self.model, self.preprocessing, key),
             repr(name),
         )
-        return Dataset(samples, name, f"{text}; {done}", labels, classes)
+        return Dataset(samples, name, f"{text}; {done}", labels, classes, preprocessing)
 
 
 @dataclasses.dataclass(frozen=True)
