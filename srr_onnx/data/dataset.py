@@ -107,6 +107,13 @@ class Dataset:
         """Say in one line what was read and which preprocessing is used."""
         return self._text if self.labels is not None else f"{self._text}; no labels"
 
+    def describe_bad(self) -> str:
+        """Say in one line how many samples could not be read so far, and why the first; empty where all could."""
+        if not self.bad:
+            return ""
+        first = self.bad[0]
+        return f"{len(self.bad):,} samples could not be read, the first is {first.name!r}: {first.reason}"
+
     def name_of(self, index: int) -> str:
         """Say what a sample is called."""
         return self._samples.name_of(index)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
-from srr_onnx.errors import DataError, UnknownNameError
-from srr_onnx.graph.model import Model
+from srr_onnx.errors import DataError
 from srr_onnx.targets.onnxruntime import Session
 from srr_onnx.validation.estimates import Estimate, estimate_share
 
@@ -151,41 +150,6 @@ def measure_accuracy(session: Session, batches: Iterable[Batch], output: str | N
     for feeds, labels in batches:
         counts.add(session.run(feeds), labels)
     return counts.summarize()
-
-
-def find_class_output(model: Model, wanted: str | None = None, names: Sequence[str] = ()) -> tuple[str, int | None]:
-    """Find the output that speaks of classes.
-
-    Args:
-        model: The model.
-        wanted: Its name, if the user says.
-        names: Names of the classes, as far as known.
-
-    Returns:
-        Name, and the number of classes if the file states it: the first output with as many columns as there are
-        names, else the first with one row per sample.
-
-    Raises:
-        UnknownNameError: No output has the wanted name.
-        DataError: No output is like that.
-    """
-    if wanted is not None and wanted not in model.outputs:
-        raise UnknownNameError("output", wanted, model.outputs)
-    able: dict[str, int | None] = {}
-    for name in model.outputs if wanted is None else (wanted,):
-        shape, dtype = model.shapes.get(name), model.dtypes.get(name)
-        if dtype is None or dtype.kind == "f" or dtype.name == "bfloat16":
-            if shape is None:
-                able[name] = None
-            elif len(shape) > 1 and sum(size > 1 for size in shape[1:]) == 1:
-                able[name] = max(shape[1:])
-    if not able:
-        shapes = ", ".join(f"{name!r} {list(model.shapes.get(name, ()))}" for name in model.outputs)
-        raise DataError(
-            f"accuracy needs an output with one row per sample and one column per class, the model has {shapes}: "
-            "--reference compares outputs of any kind, without labels"
-        )
-    return next(((name, columns) for name, columns in able.items() if columns == len(names)), next(iter(able.items())))
 
 
 def check_labels_fit(labels: Array, classes: int, output: str) -> None:

@@ -132,6 +132,12 @@ def measure_agreement(
     return counts.summarize(seed)
 
 
+def find_main(outputs: Sequence[Agreement]) -> Agreement | None:
+    """Find the output that speaks of classes: the first of probabilities, else the first that has any."""
+    able = [found for found in outputs if found.top1 is not None]
+    return next((found for found in able if found.is_probability), able[0] if able else None)
+
+
 def has_classes(model: Model) -> bool:
     """Whether some output of a model can be read as scores of classes."""
     for name in model.outputs:

@@ -10,7 +10,7 @@ import dataclasses
 import itertools
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -19,7 +19,7 @@ import numpy as np
 from srr_onnx.calibration.prepare import find_run_size, has_fixed_batch, open_session
 from srr_onnx.data.dataset import Batch, Dataset, Labels
 from srr_onnx.errors import DataError
-from srr_onnx.graph.model import Model
+from srr_onnx.graph.model import Model, Shape
 from srr_onnx.targets.onnxruntime import Session
 
 Array = np.ndarray[Any, Any]
@@ -56,18 +56,28 @@ class Opened:
     replaced: tuple[int, ...]
 
 
-def open_models(models: Sequence[Model]) -> Opened:
-    """Open models in the runtime.
+def open_models(*models: Model) -> Opened:
+    """Open models that take the same samples in the runtime.
 
     Args:
-        models: Loaded models.
+        models: Loaded models; the first is the reference.
 
     Returns:
         The opened models.
 
     Raises:
+        DataError: Their inputs or outputs differ in more than the batch, or the width of floating-point numbers.
         ModelError: The runtime refuses one.
     """
+    for model in models[1:]:
+        _check_alike(
+            "input",
+            *({name: _describe(m, name, shape) for name, shape in m.inputs.items()} for m in (models[0], model)),
+        )
+        _check_alike(
+            "output",
+            *({name: _describe(m, name, m.shapes.get(name)) for name in m.outputs} for m in (models[0], model)),
+        )
     opened = [open_session(model, threads=1) for model in models]
     replaced = tuple(place for place, (_, as_float32) in enumerate(opened) if as_float32)
     return Opened(tuple(models), tuple(session for session, _ in opened), replaced)
@@ -147,6 +157,26 @@ def run_models(opened: Opened, batches: Iterable[Batch], size: int, workers: int
 def count_cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _describe(model: Model, name: str, shape: Shape | None) -> str:
+    """Kind of numbers and shape of one sample, as far as known."""
+    dtype = model.dtypes.get(name)
+    kind = "numbers" if dtype is None else "float" if dtype.kind == "f" or dtype.name == "bfloat16" else dtype.name
+    return f"{kind} of unknown shape" if shape is None else f"{kind} {'x'.join(map(str, shape[1:])) or 'scalar'}"
+
+
+def _check_alike(what: str, wanted: Mapping[str, str], found: Mapping[str, str]) -> None:
+    if wanted == found:
+        return
+    names = set(wanted) ^ set(found) or {name for name in wanted if wanted[name] != found[name]}
+    first, second = (
+        ", ".join(f"{name!r} ({text})" for name, text in part.items() if name in names) or f"no such {what}"
+        for part in (wanted, found)
+    )
+    raise DataError(
+        f"the models cannot be compared, as their {what}s differ: the reference has {first}, the candidate {second}"
+    )
 
 
 def _fit(feeds: Mapping[str, Array], model: Model, missing: int = 0) -> dict[str, Array]:
