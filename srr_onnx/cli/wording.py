@@ -27,6 +27,11 @@ def percent(share: float) -> str:
     return f"{share:.1%}".replace("%", " %")
 
 
+def points(difference: float) -> str:
+    """A difference of shares, in percentage points."""
+    return f"{round(difference * 100, 1) + 0.0:+.1f}"  # + 0.0: no minus before a zero
+
+
 def interval(low: float, high: float, write: Callable[[float], str]) -> str:
     """Where a figure would lie on other samples of the same kind."""
     return f"{write(low)} to {write(high)}"
