@@ -155,18 +155,18 @@ def _show_accuracy(found: Accuracy, classes: Classes) -> None:
     listed = list(per_class)
     if len(listed) > _MOST_LISTED:
         listed = sorted(per_class, key=lambda label: (per_class[label][2].mean, label))[:_MOST_LISTED]
-    rows = [_row(f"{label} {classes.name_of(label)}", *per_class[label][:2]) for label in listed]
+    rows = [_row(classes.write(label), *per_class[label][:2]) for label in listed]
     heading = "class" if len(listed) == len(per_class) else f"class ({len(listed)} lowest of {len(per_class):,})"
     show_table((heading, "accuracy", "95 % interval", "right", "samples"), rows)
     show_line()
     counts = found.count_confusions()
     if found.classes <= _MOST_IN_MATRIX:
         every = range(found.classes)
-        matrix = [(f"{i} {classes.name_of(i)}", *(str(counts.get((i, j), 0)) for j in every)) for i in every]
+        matrix = [(classes.write(i), *(str(counts.get((i, j), 0)) for j in every)) for i in every]
         show_table(("class, taken for", *map(str, every)), matrix)
         return
     wrong = sorted(((count, pair) for pair, count in counts.items() if pair[0] != pair[1]), key=lambda c: (-c[0], c[1]))
-    pairs = [(*(f"{i} {classes.name_of(i)}" for i in pair), str(count)) for count, pair in wrong[:_MOST_LISTED]]
+    pairs = [(*map(classes.write, pair), str(count)) for count, pair in wrong[:_MOST_LISTED]]
     show_table(("class", "most often taken for", "samples"), pairs, left=2)
 
 

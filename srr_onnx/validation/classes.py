@@ -29,6 +29,10 @@ class Classes:
         """Name of a class; its number where it has none."""
         return self.names[label] if label < len(self.names) else str(label)
 
+    def write(self, label: int) -> str:
+        """Number and name of a class."""
+        return f"{label} {self.names[label]}" if label < len(self.names) else str(label)
+
 
 def find_classes(model: Model, dataset: Dataset, wanted: str | None, *, is_needed: bool) -> Classes:
     """Find out what accuracy can be measured on, before anything is run.
