@@ -126,7 +126,7 @@ def evaluate(
     tell, options = on_stage or (lambda stage, done, steps: None), options or RunOptions()
     tell("load", 0, 1)
     loaded = load(model, input_shapes)
-    models = [loaded] if reference is None else [load(reference, input_shapes), loaded]
+    models = [loaded] if reference is None else [load_beside(loaded, reference, input_shapes), loaded]
     opened = open_models(*models)
     tell("read", 0, 1)
     dataset = read(data, loaded, preprocessing, labels)
@@ -157,6 +157,15 @@ def evaluate(
 def load(source: Source, input_shapes: Mapping[str, Sequence[int]] | None = None) -> Model:
     """Load a model, if it is not loaded yet."""
     return source if isinstance(source, Model) else load_model(source, input_shapes)
+
+
+def load_beside(other: Model, source: Source, input_shapes: Mapping[str, Sequence[int]] | None = None) -> Model:
+    """Load a model that is run on the samples of another: sizes of pictures that it leaves open are the other's."""
+    model = load(source, input_shapes)
+    if model.guessed and not isinstance(source, Model) and set(model.inputs) == set(other.inputs):
+        sizes = {name: other.inputs[name] for name in model.guessed}
+        return load_model(source, {**(input_shapes or {}), **sizes})
+    return model
 
 
 def read(

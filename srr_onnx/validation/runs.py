@@ -162,8 +162,12 @@ def count_cores() -> int:
 def _describe(model: Model, name: str, shape: Shape | None) -> str:
     """Kind of numbers and shape of one sample, as far as known."""
     dtype = model.dtypes.get(name)
-    kind = "numbers" if dtype is None else "float" if dtype.kind == "f" or dtype.name == "bfloat16" else dtype.name
+    kind = "numbers" if dtype is None else "float" if _is_float(dtype) else dtype.name
     return f"{kind} of unknown shape" if shape is None else f"{kind} {'x'.join(map(str, shape[1:])) or 'scalar'}"
+
+
+def _is_float(dtype: np.dtype[Any]) -> bool:
+    return dtype.kind == "f" or dtype.name == "bfloat16"
 
 
 def _check_alike(what: str, wanted: Mapping[str, str], found: Mapping[str, str]) -> None:
@@ -184,7 +188,7 @@ def _fit(feeds: Mapping[str, Array], model: Model, missing: int = 0) -> dict[str
     found = {}
     for name, array in feeds.items():
         whole = np.concatenate([array, np.repeat(array[-1:], missing, axis=0)]) if missing else array
-        found[name] = whole.astype(model.dtypes[name], copy=False) if whole.dtype.kind == "f" else whole
+        found[name] = whole.astype(model.dtypes[name], copy=False) if _is_float(whole.dtype) else whole
     return found
 
 

@@ -1,4 +1,4 @@
-"""VALIDATE: a candidate beside its reference: size, cost, accuracy, agreement, speed, and what is asked of them."""
+"""VALIDATE: a candidate beside its reference: size, cost, accuracy, agreement, and what is asked of them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from srr_onnx.validation.accuracy import Accuracy
 from srr_onnx.validation.agreement import Agreement, find_main, has_classes
 from srr_onnx.validation.classes import Classes, find_classes
 from srr_onnx.validation.estimates import Estimate, estimate_difference
-from srr_onnx.validation.evaluate import Data, Source, describe_accuracy, load, read
+from srr_onnx.validation.evaluate import Data, Source, describe_accuracy, load, load_beside, read
 from srr_onnx.validation.gates import Gate, at_least, at_most
 from srr_onnx.validation.measure import OnStage, RunOptions, measure_on_data, measure_on_random
 from srr_onnx.validation.runs import open_models
@@ -34,7 +34,6 @@ class _Limits:
     max_accuracy_drop: float | None
     min_agreement: float | None
     max_size: int | None
-    min_speedup: float | None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -114,7 +113,6 @@ def validate(
     max_accuracy_drop: float | None = None,
     min_agreement: float | None = None,
     max_size: int | None = None,
-    min_speedup: float | None = None,
     options: RunOptions | None = None,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     on_stage: OnStage | None = None,
@@ -130,7 +128,6 @@ def validate(
         max_accuracy_drop: Share of the samples by which the candidate's accuracy may be lower, a gate.
         min_agreement: Share of the samples on which both have to find the same class, a gate.
         max_size: Bytes that the candidate's file may have, with what lies beside it, a gate.
-        min_speedup: How many times as fast as the reference the candidate has to be, a gate.
         options: Number of samples, batch, workers, seed.
         input_shapes: Shape per input, for files with dynamic axes.
         on_stage: Told the name of every stage, steps done and steps in all, for a progress display.
@@ -143,9 +140,10 @@ def validate(
         ModelError: A model cannot be loaded or run.
     """
     tell, options = on_stage or (lambda stage, done, steps: None), options or RunOptions()
-    limits = _Limits(max_accuracy_drop, min_agreement, max_size, min_speedup)
+    limits = _Limits(max_accuracy_drop, min_agreement, max_size)
     tell("load", 0, 1)
-    models = [measure_shapes(load(source, input_shapes), make_feeds) for source in (reference, candidate)]
+    loaded = load(reference, input_shapes)
+    models = [measure_shapes(model, make_feeds) for model in (loaded, load_beside(loaded, candidate, input_shapes))]
     _check_limits(limits, models[0], has_data=data is not None)
     opened = open_models(*models)
     dataset, classes = None, Classes(None)

@@ -131,6 +131,16 @@ def test_made_up_inputs_say_so():
     assert "made-up random inputs" in found.notes[0]
 
 
+def test_a_size_that_the_candidate_leaves_open_is_that_of_the_reference():
+    for name, dynamic in (("fixed.onnx", {}), ("open.onnx", {2: "height", 3: "width"})):
+        g = Graph()
+        g.output(g("GlobalAveragePool", g("Relu", g.input("x", (1, 3, 30, 30), dynamic=dynamic))))
+        onnx.save(g.model(), name)
+    assert validate("fixed.onnx", "open.onnx").agreement[0].max_abs == 0
+    pixels = np.zeros((2, 3, 30, 30), np.float32)
+    assert evaluate("fixed.onnx", [pixels], reference="open.onnx").agreement[0].max_abs == 0
+
+
 @pytest.mark.parametrize("gate", ["max_accuracy_drop", "min_agreement"])
 def test_gates_that_need_samples(gate):
     with pytest.raises(DataError, match="is measured on samples: give --data too"):

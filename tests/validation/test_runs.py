@@ -69,6 +69,12 @@ def test_a_narrower_candidate_gets_its_own_element_type():
     assert np.abs(found - 2 * ROWS).max() < 0.01
 
 
+def test_a_reference_that_the_runtime_does_not_take_and_another_width():
+    _, _, found = run_all([net(dtype=TensorProto.BFLOAT16), net(dtype=TensorProto.FLOAT16)])
+    assert found.dtype == np.float16
+    assert np.abs(found - 2 * ROWS).max() < 0.1
+
+
 @pytest.mark.parametrize(
     ("other", "message"),
     [
