@@ -16,10 +16,13 @@ from srr_onnx.graph.cost import count_cost, find_uncounted
 from srr_onnx.graph.model import Model
 from srr_onnx.pipeline import Pruned, read_model
 from srr_onnx.planning.make import describe_frozen, find_free
-from srr_onnx.planning.plan import LOSSLESS, Kept, Plan, describe_values, plan_groups
+from srr_onnx.planning.plan import LOSSLESS, Plan, describe_values, plan_groups
 from srr_onnx.rewriting.apply import kept_positions
-from srr_onnx.rewriting.lossless import LosslessProof, remove_exact, verify_lossless
 from srr_onnx.rewriting.output import check_outputs, save_results
+from srr_onnx.rewriting.taking_back import Removal, remove_proven
+
+# Groups that a note names.
+_MOST_NAMED = 5
 
 
 def prune_lossless(
@@ -45,10 +48,11 @@ def prune_lossless(
         on_stage: Told the name of every stage, steps done and steps in all, for a progress display.
 
     Returns:
-        The smaller model, the plan, and under `gains` which units went and why.
+        The smaller model, the plan, under `gains` which units went and why, and under `notes` how many stay because
+        the proof failed without them.
 
     Raises:
-        SrrError: Anything that the user can cure, or a proof that fails; nothing is written then.
+        SrrError: Anything that the user can cure; nothing is written then.
     """
     tell = on_stage or (lambda stage, done, steps: None)
     check_outputs(source, output, plan_path, force=force)
@@ -57,16 +61,28 @@ def prune_lossless(
     tell("analyze", 0, 1)
     groups = find_groups(model)
     tell("rewrite", 0, 1)
-    result, is_kept, gains = remove_exact(model, groups)
-    tell("verify", 0, 1)
-    plan = _make_plan(model, result, groups, is_kept, verify_lossless(model, result))
+    found = remove_proven(model, groups)
+    plan = _make_plan(model, groups, found)
     tell("save", 0, 1)
-    save_results(result, plan, output, plan_path, force=force)
+    save_results(found.model, plan, output, plan_path, force=force)
     tell("done", 1, 1)
-    return Pruned(result, plan, model, None if output is None else Path(output), gains)
+    path = None if output is None else Path(output)
+    return Pruned(found.model, plan, model, path, found.gains, notes=_describe_taken_back(found))
 
 
-def _make_plan(model: Model, result: Model, groups: Groups, is_kept: Kept, proof: LosslessProof) -> Plan:
+def _describe_taken_back(found: Removal) -> tuple[str, ...]:
+    if not found.taken_back:
+        return ()
+    listed = ", ".join(f"{count} of {name}" for name, count in list(found.taken_back.items())[:_MOST_NAMED])
+    more = f" and {len(found.taken_back) - _MOST_NAMED} more groups" if len(found.taken_back) > _MOST_NAMED else ""
+    return (
+        f"{sum(found.taken_back.values())} units stay that could go in exact arithmetic ({listed}{more}): without them "
+        "rounding changes the outputs by more than the proof allows",
+    )
+
+
+def _make_plan(model: Model, groups: Groups, found: Removal) -> Plan:
+    is_kept = found.is_kept
     most = max((1 - is_kept[group.units].mean() for group in groups), default=0.0)
     return Plan(
         sha256=model.sha256,
@@ -80,11 +96,11 @@ def _make_plan(model: Model, result: Model, groups: Groups, is_kept: Kept, proof
             "cap_used": float(most),
         },
         before=count_cost(model),
-        after=count_cost(result),
+        after=count_cost(found.model),
         groups=plan_groups(groups, is_kept),
         values=describe_values(model, kept_positions(groups, is_kept)),
         frozen=tuple(describe_frozen(groups, find_free(groups))),
-        proof=proof.to_json(),
+        proof=found.proof.to_json(),
         version=srr_onnx.__version__,
         is_inlined=model.is_inlined,
         uncounted=tuple(node.label for node in find_uncounted(model)),

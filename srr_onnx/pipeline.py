@@ -26,7 +26,14 @@ from srr_onnx.graph.model import Model
 from srr_onnx.planning.budget import Budget, parse_share
 from srr_onnx.planning.make import MAX_GROUP_RATIO, Decision, check_prunable, find_free, make_plan
 from srr_onnx.planning.plan import Plan
-from srr_onnx.rewriting.compensate import Compensated, Kind, check_kind, compensate_pruned, recalibrate_norms
+from srr_onnx.rewriting.compensate import (
+    ENOUGH_SAMPLES,
+    Compensated,
+    Kind,
+    check_kind,
+    compensate_pruned,
+    recalibrate_norms,
+)
 from srr_onnx.rewriting.distrust import rewrite_proven
 from srr_onnx.rewriting.exact.gains import ExactGains
 from srr_onnx.rewriting.output import check_outputs, save_results
@@ -238,6 +245,11 @@ def _collect_notes(
     notes = [] if calibration is None else list(calibration.describe())
     if judgement is not None and judgement.note:
         notes.append(judgement.note)
+    if calibration is not None and asked == "auto" and found.kind == "data-free":
+        notes.append(
+            f"fewer than {ENOUGH_SAMPLES} samples to calibrate with make worse weights than none: these follow from "
+            "the normalizations, --compensate least-squares fits them all the same"
+        )
     if asked not in ("auto", "none") and found.kind == "none":
         notes.append(f"--compensate {asked} found no weight that can be changed: those behind DequantizeLinear stay")
     return tuple(notes)

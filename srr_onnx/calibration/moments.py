@@ -56,12 +56,16 @@ class Moments:
 
     Args:
         is_centered: False for products of the rows as they are, without their mean taken off.
+
+    Attributes:
+        count: Number of rows.
+        shift: What is taken off every row before it is multiplied, `(blocks, columns)`: the first batch's mean.
     """
 
     def __init__(self, *, is_centered: bool = True) -> None:
         self.count = 0
         self._is_centered = is_centered
-        self._shift: Array = np.zeros(0)
+        self.shift: Array = np.zeros(0)
         self._sum: Array = np.zeros(0)
         self._products: Array = np.zeros(0)
 
@@ -75,10 +79,10 @@ class Moments:
             rows = rows.astype(np.float32)
         if self.count == 0:
             mean = rows.mean(axis=0, dtype=np.float64) if self._is_centered else np.zeros(rows.shape[1:])
-            self._shift = mean.astype(rows.dtype)
+            self.shift = mean.astype(rows.dtype)
             self._sum = np.zeros(rows.shape[1:], np.float64)
             self._products = np.zeros((*rows.shape[1:], rows.shape[2]), rows.dtype)
-        shifted = np.ascontiguousarray((rows - self._shift).transpose(1, 0, 2))
+        shifted = np.ascontiguousarray((rows - self.shift).transpose(1, 0, 2))
         self._sum += shifted.sum(axis=1, dtype=np.float64)
         if len(shifted) > _FEW_BLOCKS:
             self._products += shifted.transpose(0, 2, 1) @ shifted
@@ -96,7 +100,7 @@ class Moments:
     @property
     def mean(self) -> Array:
         """What is taken off, `(blocks, columns)`, float64."""
-        return np.asarray(self._shift + self.drift)
+        return np.asarray(self.shift + self.drift)
 
     def covariance(self) -> Array:
         """Shape `(blocks, columns, columns)`, float64."""

@@ -10,15 +10,23 @@ from typing import Any
 import numpy as np
 
 from srr_onnx.calibration.observe import Samples
+from srr_onnx.calibration.runs import (
+    RUN,
+    find_chunk_size,
+    find_run_size,
+    has_fixed_batch,
+    has_other_floats,
+    open_session,
+    take,
+)
 from srr_onnx.calibration.stream import count_live_bytes
 from srr_onnx.data.dataset import Batch, Dataset, Labels, choose, split_held_out
-from srr_onnx.errors import DataError, ModelError
+from srr_onnx.errors import DataError
 from srr_onnx.graph.model import Model
 from srr_onnx.targets.onnxruntime import Session
 
 Array = np.ndarray[Any, Any]
 
-_RUN = 16
 # Activations of all samples at one layer; more samples than fit are left out.
 _MOST_LIVE = 6 << 30
 # Inputs of all samples, which stay in memory.
@@ -27,91 +35,16 @@ _FEWEST = 16
 # Below this the result suffers; more than 512 hardly help.
 _FEW = 64
 HELD_OUT = 0.2
-_OTHER_FLOATS = frozenset({"float64", "float16", "bfloat16"})
-
-
-def open_session(model: Model, threads: int = 0) -> tuple[Session, bool]:
-    """Open a model, in float32 where onnxruntime cannot compute it in the file's element type.
-
-    Args:
-        model: Loaded model.
-        threads: Threads inside one operator; 0 lets the runtime choose.
-
-    Returns:
-        The session, and whether it computes in float32 in place of another type.
-
-    Raises:
-        ModelError: onnxruntime refuses the model.
-    """
-    try:
-        return Session(model, threads=threads), False
-    except ModelError:
-        if not _has_other_floats(model):
-            raise
-        return Session(model, threads=threads, as_float32=True), True
-
-
-def _has_other_floats(model: Model) -> bool:
-    return any(dtype.name in _OTHER_FLOATS for dtype in model.dtypes.values())
-
-
-def find_run_size(model: Model, session: Session, feeds: Mapping[str, Array]) -> int:
-    """Find how many samples a model takes in one run.
-
-    A file can leave the batch open and have it written into a Reshape all the same, so it is tried.
-
-    Args:
-        model: Loaded model.
-        session: The same, opened.
-        feeds: At least one sample, batch axis first.
-
-    Returns:
-        The batch that the file states; of an open one, as many as are efficient, or 1.
-
-    Raises:
-        ModelError: The model does not run on the samples at all.
-    """
-    if has_fixed_batch(model):
-        return max(shape[0] for shape in model.inputs.values() if shape)
-    count = min(2, min(len(array) for array in feeds.values()))
-    singles = [session.run({name: array[i : i + 1] for name, array in feeds.items()}) for i in range(count)]
-    if count < 2:
-        return 1
-    try:
-        pair = session.run({name: array[:2] for name, array in feeds.items()})
-    except ModelError:
-        return 1
-    for name in model.outputs:
-        parts = [np.asarray(single[name]) for single in singles]
-        if any(part.ndim == 0 or part.dtype.kind not in "fiub" for part in parts):
-            return 1
-        joined = np.concatenate(parts)
-        if joined.shape != pair[name].shape or not np.allclose(joined, pair[name], rtol=1e-2, atol=1e-3):
-            return 1
-    return _RUN
-
-
-def has_fixed_batch(model: Model) -> bool:
-    """Whether the file states how many samples one run takes; an input without axes says nothing about that."""
-    return any(model.inputs.values()) and not any(
-        _is_open(model, name) for name, shape in model.inputs.items() if shape
-    )
-
-
-def _is_open(model: Model, name: str) -> bool:
-    for value in model.proto.graph.input:
-        if value.name == name:
-            dims = value.type.tensor_type.shape.dim
-            return not dims or dims[0].dim_value <= 0
-    return False
 
 
 def _read(dataset: Dataset, indices: Labels) -> tuple[dict[str, Array], int]:
-    """Read samples into one array per input; gives these and how many could be read."""
+    """Read samples into one array per input, without shared ones; gives these and how many could be read."""
     whole: dict[str, Array] = {}
     count = 0
-    for batch in dataset.batches(_RUN, indices):
+    for batch in dataset.batches(RUN, indices):
         for name, array in batch.feeds.items():
+            if name in dataset.shared:
+                continue
             if name not in whole:
                 whole[name] = np.empty((len(indices), *array.shape[1:]), array.dtype)
             whole[name][count : count + len(array)] = array
@@ -121,7 +54,7 @@ def _read(dataset: Dataset, indices: Labels) -> tuple[dict[str, Array], int]:
 
 def _overflows(model: Model, session: Session, feeds: Mapping[str, Array]) -> bool:
     """Whether half precision is too narrow for the samples, so that single precision has to do."""
-    if not _has_other_floats(model):
+    if not has_other_floats(model):
         return False
     return not all(np.isfinite(value).all() for value in session.run(feeds).values() if value.dtype.kind == "f")
 
@@ -189,20 +122,23 @@ def calibrate(model: Model, dataset: Dataset, samples: int, seed: int) -> Calibr
         notes.append(
             f"{affordable} samples instead of {samples}: inputs and activations of more would take too much room"
         )
-    chosen = choose(dataset, round(affordable / (1 - HELD_OUT)), seed)
+    # One sample more than asked for at least: without any to hold out there is nothing to judge by.
+    chosen = choose(dataset, max(affordable + 1, round(affordable / (1 - HELD_OUT))), seed)
     kept, held_out = split_held_out(chosen, HELD_OUT, seed)
     whole, count = _read(dataset, kept)
-    size = find_run_size(model, session, whole)
-    if not as_float32 and _overflows(model, session, {name: array[:size] for name, array in whole.items()}):
+    shared = dataset.shared
+    size = find_run_size(model, session, whole, shared)
+    if not as_float32 and _overflows(model, session, {**take(whole, 0, size), **shared}):
         as_float32 = True
-    is_fixed = has_fixed_batch(model)
+    is_fixed = has_fixed_batch(model, whole)
     if is_fixed and min(count, len(held_out)) < size:
         raise DataError(
             f"the model takes {size} samples in one run; of {len(chosen)} a fifth is held out, which is too few: give "
             f"at least {int(np.ceil(size / HELD_OUT))}, or export the model with an open batch"
         )
-    stops = range(0, count - count % size if is_fixed else count, size)
-    chunks = [{name: array[start : start + size] for name, array in whole.items()} for start in stops]
+    chunk = find_chunk_size(model, size, whole, shared, as_float32=as_float32)
+    stops = range(0, count - count % size if is_fixed else count, chunk)
+    chunks = [{**take(whole, start, start + chunk), **shared} for start in stops]
     used = sum(len(next(iter(chunk.values()))) for chunk in chunks)
     if used < _FEW:
         notes.append(f"only {used} samples to calibrate with: {_FEW} or more give a far better result")

@@ -24,7 +24,7 @@ from srr_onnx.graph.load import load_model
 from srr_onnx.graph.metadata import store_metadata
 from srr_onnx.graph.save import check_target, write_atomically
 from srr_onnx.validation.accuracy import Accuracy
-from srr_onnx.validation.classes import Classes
+from srr_onnx.validation.class_names import Classes
 from srr_onnx.validation.estimates import Estimate, estimate_share
 from srr_onnx.validation.evaluate import Evaluation
 from srr_onnx.validation.evaluate import evaluate as evaluate_model

@@ -21,7 +21,7 @@ from srr_onnx.graph.load import load_model
 from srr_onnx.planning.budget import Budget
 from srr_onnx.rewriting.compensate import KINDS
 from srr_onnx.rewriting.output import check_outputs
-from srr_onnx.validation.agreement import has_classes
+from srr_onnx.validation.classes import has_classes
 
 # Options that go with --lossless.
 _WITH_LOSSLESS = frozenset(
@@ -61,8 +61,9 @@ _WITH_LOSSLESS = frozenset(
     type=click.Choice(KINDS),
     default="auto",
     show_default=True,
-    help="What happens to the weights that stay, after the proof. auto: least-squares with --data, else data-free "
-    "where the file has BatchNormalizations, and merge. none writes the model as it was proven.",
+    help="What happens to the weights that stay, after the proof. auto: least-squares with --data (of 16 samples or "
+    "more, if the file has BatchNormalizations), else data-free where it has them, and merge. none writes the model as "
+    "it was proven.",
 )
 @click.option("--keep-structure", is_flag=True, help="Compensate without creating biases that the file does not have.")
 @click.option(

@@ -209,7 +209,7 @@ def describe_compensation(facts: Facts) -> list[tuple[str, str]]:
     if done and done["kind"] != "none":
         text = f"{_KINDS[done['kind']]}, {done['layers']} layers changed after the proof"
         if done["layer_error"]:
-            text += f"; mean error of their outputs {done['layer_error']['before']:.1%} -> "
+            text += f"; median error of their outputs {done['layer_error']['before']:.1%} -> "
             text += f"{done['layer_error']['after']:.1%} of the variance"
         if done["created_biases"]:
             text += f"; {done['created_biases']} biases created (--keep-structure forbids it)"

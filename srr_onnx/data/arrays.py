@@ -16,6 +16,7 @@ from srr_onnx.data.pictures import resize_pixels
 from srr_onnx.data.preprocessing import Preprocessing
 from srr_onnx.data.recipe import Array, Chosen, ModelInput, Recipe, fit_preprocessing
 from srr_onnx.errors import DataError
+from srr_onnx.graph.model import Shape
 
 # Rows that are looked through at once, in bytes: an array that is mapped from a file need not fit into memory.
 _CHUNK_BYTES = 1 << 24
@@ -75,6 +76,51 @@ class ArraySamples:
         return found
 
 
+def find_shared(arrays: Mapping[str, Array], shapes: Mapping[str, Shape]) -> frozenset[str]:
+    """Find the arrays that all samples share: of exactly the input's shape, without a row per sample.
+
+    Args:
+        arrays: By name of the model's input.
+        shapes: Shape of every input, with its batch axis.
+
+    Returns:
+        Their names. Where everything has the input's shape, only single numbers are shared.
+    """
+    fits = {name for name, array in arrays.items() if array.shape == tuple(shapes[name])}
+    lengths = {len(array) for name, array in arrays.items() if name not in fits and array.ndim}
+    return frozenset(
+        name for name in fits if not arrays[name].ndim or (len(lengths) == 1 and len(arrays[name]) not in lengths)
+    )
+
+
+def make_shared(array: Array, target: ModelInput, where: str) -> Array:
+    """Bring an array that all samples share into the model's element type.
+
+    Args:
+        array: The array, of the input's shape.
+        target: The input.
+        where: Where it comes from, for messages.
+
+    Returns:
+        The array.
+
+    Raises:
+        DataError: It holds no numbers, NaN or infinite ones, or such as the model's type cannot hold.
+    """
+    place = f"{where}: the array for {target.name!r}"
+    dtype = np.dtype(target.dtype)
+    is_whole = dtype.kind in "iub"
+    if array.dtype.kind not in ("iub" if is_whole else "fiub"):
+        raise DataError(f"{place} has type {array.dtype}, but the model takes {dtype}")
+    with np.errstate(over="ignore", invalid="ignore"):
+        made = np.asarray(array.astype(dtype))
+    if is_whole and not np.array_equal(made, array):
+        raise DataError(f"{place} holds numbers that do not fit into the model's {dtype}")
+    if not is_whole and not np.isfinite(made.astype(np.float64)).all():
+        raise DataError(f"{place} holds numbers that are NaN or infinite, or too large for {dtype}")
+    return made
+
+
 def make_array_samples(
     arrays: Mapping[str, Array], inputs: Mapping[str, ModelInput], choose: Callable[[str], Chosen], where: str
 ) -> tuple[ArraySamples, str, Preprocessing | None]:
@@ -95,7 +141,10 @@ def make_array_samples(
     lengths = {name: len(array) if array.ndim else 0 for name, array in arrays.items()}
     if len(set(lengths.values())) > 1:
         listed = ", ".join(f"{name!r} {length}" for name, length in lengths.items())
-        raise DataError(f"{where}: arrays of different lengths ({listed}); every sample needs a row in each")
+        raise DataError(
+            f"{where}: arrays of different lengths ({listed}); every sample needs a row in each, or all share an array "
+            "of exactly the input's shape"
+        )
     if not all(lengths.values()):
         raise DataError(f"{where} holds no samples")
     made = {name: _make_input(array, inputs[name], choose(name), where) for name, array in arrays.items()}

@@ -52,7 +52,8 @@ class Batch:
     """A few samples.
 
     Attributes:
-        feeds: Arrays by input name, `(N, ...)`, in the model's element type.
+        feeds: Arrays by input name, in the model's element type: `(N, ...)`, and behind them those that all samples
+            share.
         labels: Class per sample, `(N,)`; None where the data have none.
         indices: Place of every sample in the data set, `(N,)`.
     """
@@ -71,12 +72,14 @@ class Dataset:
         text: What was read and how, in one line.
         labels: Class per sample, `(N,)`.
         classes: Names of the classes, by class.
+        shared: Inputs that are the same for all samples, by name, in the shape that the model takes.
         preprocessing: What is done to the first input, if it is.
 
     Attributes:
         name: What the data are called.
         labels: Class per sample, `(N,)` int64, known without reading the samples; None where there are none.
         classes: Names of the classes; empty where unknown.
+        shared: Inputs that are the same for all samples, by name.
         preprocessing: What is done to the first input, with layout and color named; None where arrays pass as they are.
         bad: Samples that could not be read, in the order in which they were met; grows while batches are made.
     """
@@ -88,6 +91,7 @@ class Dataset:
         text: str,
         labels: Labels | None = None,
         classes: Sequence[str] = (),
+        shared: Mapping[str, Array] | None = None,
         preprocessing: Preprocessing | None = None,
     ) -> None:
         if not len(samples):
@@ -95,6 +99,7 @@ class Dataset:
         if labels is not None and len(labels) != len(samples):
             raise DataError(f"{name!r} has {len(samples)} samples, but there are {len(labels)} labels")
         self.name, self.labels, self.classes = name, labels, tuple(classes)
+        self.shared = dict(shared or {})
         self.preprocessing = preprocessing
         self.bad: list[BadSample] = []
         self._samples, self._text = samples, text
@@ -131,7 +136,9 @@ class Dataset:
         Raises:
             DataError: There are more or fewer labels than samples.
         """
-        return Dataset(self._samples, self.name, self._text, labels, classes or self.classes, self.preprocessing)
+        return Dataset(
+            self._samples, self.name, self._text, labels, classes or self.classes, self.shared, self.preprocessing
+        )
 
     def batches(self, size: int, indices: Sequence[int] | Labels | None = None) -> Iterator[Batch]:
         """Read samples in batches.
@@ -183,7 +190,7 @@ class Dataset:
     def _stack(self, samples: Sequence[tuple[int, Mapping[str, Array]]]) -> Batch:
         indices = np.array([index for index, _ in samples], np.int64)
         feeds = {name: np.stack([sample[name] for _, sample in samples]) for name in samples[0][1]}
-        return Batch(feeds, None if self.labels is None else self.labels[indices], indices)
+        return Batch({**feeds, **self.shared}, None if self.labels is None else self.labels[indices], indices)
 
 
 def choose(dataset: Dataset, samples: int, seed: int) -> Labels:

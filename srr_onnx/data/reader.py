@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from srr_onnx.data.arrays import make_array_samples
+from srr_onnx.data.arrays import find_shared, make_array_samples, make_shared
 from srr_onnx.data.dataset import Array, Dataset, Labels
 from srr_onnx.data.pictures import PictureFiles
 from srr_onnx.data.preprocessing import Preprocessing
@@ -73,7 +73,7 @@ class Request:
                 "give an .npz or .npy with arrays of that shape"
             )
         text = f"{text}; {chosen.preprocessing.name} ({chosen.origin}): {recipe.describe()}"
-        return Dataset(PictureFiles(folder, names, recipe), name, text, labels, classes, recipe.stated)
+        return Dataset(PictureFiles(folder, names, recipe), name, text, labels, classes, preprocessing=recipe.stated)
 
     def make_from_arrays(
         self,
@@ -86,7 +86,8 @@ class Request:
         """Make a data set of arrays.
 
         Args:
-            arrays: One per input of the model, by its name, `(N, ...)`.
+            arrays: One per input of the model, by its name: `(N, ...)`, or of exactly the input's shape where all
+                samples share it.
             name: What the data are called, in messages too.
             text: What was read.
             labels: Class per sample.
@@ -104,13 +105,28 @@ class Request:
             raise DataError(
                 f"{name!r} has no array for the model's input {missing[0]!r}: found {', '.join(arrays) or 'none'}"
             )
+        common = self.find_shared(arrays)
+        shared = {key: make_shared(arrays[key], inputs[key], repr(name)) for key in inputs if key in common}
+        rows = {key: arrays[key] for key in inputs if key not in common}
+        if not rows:
+            raise DataError(f"{name!r} holds no samples: no input of the model has an axis along which they could lie")
+        for key in rows:
+            if not self.model.inputs[key]:
+                raise DataError(f"input {key!r} is a single number: give one, which all samples share")
         samples, done, preprocessing = make_array_samples(
-            {key: arrays[key] for key in inputs},
+            rows,
             inputs,
             lambda key: choose_preprocessing(self.model, self.preprocessing, key),
             repr(name),
         )
-        return Dataset(samples, name, f"{text}; {done}", labels, classes, preprocessing)
+        if shared:
+            done += f"; {', '.join(shared)} shared by all"
+        return Dataset(samples, name, f"{text}; {done}", labels, classes, shared, preprocessing)
+
+    def find_shared(self, arrays: Mapping[str, Array]) -> frozenset[str]:
+        """Find the arrays, by name of the model's input, that have exactly its shape and no row per sample."""
+        known = {key: array for key, array in arrays.items() if key in self.model.inputs}
+        return find_shared(known, self.model.inputs)
 
 
 @dataclasses.dataclass(frozen=True)

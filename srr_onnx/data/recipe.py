@@ -76,13 +76,7 @@ def find_inputs(model: Model) -> dict[str, ModelInput]:
 
     Returns:
         Its inputs by name.
-
-    Raises:
-        DataError: An input has no axis along which samples could lie.
     """
-    for name, shape in model.inputs.items():
-        if not shape:
-            raise DataError(f"input {name!r} is a single number: it has no axis along which samples could lie")
     return {
         name: ModelInput(name, shape[1:], model.dtypes.get(name, np.dtype(np.float32)))
         for name, shape in model.inputs.items()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import statistics
 from collections.abc import Callable
 from typing import Any, Literal, get_args
 
@@ -16,6 +17,9 @@ from srr_onnx.rewriting.transfer import Kept, apply_transfers
 
 Kind = Literal["auto", "none", "merge", "data-free", "least-squares"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+# With fewer samples least squares fit to what these happen to show: on the bundled ResNet-20, 44 % of whose FLOPs
+# went, 8 images leave 35 % accuracy and 42 % from normalizations, 16 images 60 % and 53 %.
+ENOUGH_SAMPLES = 16
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -27,8 +31,9 @@ class Compensated:
         kind: What was done: one of the kinds but "auto".
         layers: Nodes whose weights were fitted.
         created: Number of biases that the file did not have.
-        error: Mean error of the fitted layers' outputs on the samples, relative to their variance, before and after;
-            None without samples.
+        error: Median over the fitted layers of the error of their outputs on the samples, relative to the variance of
+            these, before and after; None without samples. A layer whose outputs hardly vary has a huge relative error,
+            which would be all that a mean shows.
         recalibrated: Number of normalizations whose statistics were set anew.
     """
 
@@ -80,8 +85,8 @@ def compensate_pruned(
         groups: Result of `find_groups(model)`.
         kept: Positions that stay, by `(value, axis)`.
         kind: "least-squares" on samples; "data-free" from normalizations; "merge" into similar filters; "none"; "auto":
-            least squares where there are samples, else from normalizations where the file has them and by merging
-            elsewhere.
+            least squares where there are samples (at least `ENOUGH_SAMPLES` of them, if the file has normalizations),
+            else from normalizations where the file has them and by merging elsewhere.
         observation: What the original's layers gave on samples.
         keep_structure: Whether no bias may be created.
         seed: For draws.
@@ -98,16 +103,18 @@ def compensate_pruned(
     check_kind(kind)
     if kind == "none":
         return Compensated(pruned, "none")
-    if kind == "least-squares" or (kind == "auto" and observation is not None):
+    has_few = observation is None or observation.samples.count < ENOUGH_SAMPLES
+    is_stated = kind == "data-free" or (kind == "auto" and has_few)
+    transfers = data_free.find_transfers(model, kept, seed) if is_stated else {}
+    if kind == "least-squares" or (kind == "auto" and observation is not None and not transfers):
         if observation is None:
             raise DataError("--compensate least-squares needs samples: give pictures or arrays with --data")
         found = least_squares.compensate(pruned, kept, observation, keep_structure=keep_structure, on_layer=on_layer)
         names = tuple(fit.layer for fit in found.fits)
         if not names:
             return Compensated(pruned, "none")
-        before, after = (sum(getattr(fit, when) for fit in found.fits) / len(names) for when in ("before", "after"))
+        before, after = (statistics.median(getattr(fit, when) for fit in found.fits) for when in ("before", "after"))
         return Compensated(found.model, "least-squares", names, found.created, (before, after))
-    transfers = {} if kind == "merge" else data_free.find_transfers(model, kept, seed)
     done: Kind = "data-free" if transfers else "merge"
     if kind == "data-free" and not transfers:
         raise UnsupportedError(

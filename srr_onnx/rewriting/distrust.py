@@ -7,6 +7,7 @@ group that fails is found by halving, kept as it is, and the rest is planned and
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 
@@ -18,6 +19,10 @@ from srr_onnx.planning.plan import Kept, Plan
 from srr_onnx.rewriting.apply import kept_positions, prune_units
 from srr_onnx.rewriting.replay import prove, rewrite
 from srr_onnx.rewriting.verify import verify_pruned
+
+Suspect = TypeVar("Suspect")
+# What a rule that is wrong can end in.
+FAILURES = (ProofError, ModelError, ArithmeticError, AssertionError, LookupError, TypeError, ValueError)
 
 
 def rewrite_proven(
@@ -50,7 +55,7 @@ def rewrite_proven(
             pruned, plan = rewrite(model, groups, decision)
             on_stage("verify")
             return pruned, prove(model, pruned, plan)
-        except (ProofError, ModelError, ArithmeticError, AssertionError, LookupError, TypeError, ValueError) as error:
+        except FAILURES as error:
             culprits = find_culprits(model, groups, decision.is_kept)
             if not culprits:
                 if isinstance(error, SrrError):
@@ -71,17 +76,29 @@ def find_culprits(model: Model, groups: Groups, is_kept: Kept) -> list[str]:
         Ids of the groups; empty where no part fails, or where the model does not even run unpruned.
     """
     suspects = [group.id for group in groups if not is_kept[group.units].all()]
-    if not _fails(model, groups, is_kept, suspects) or _fails(model, groups, is_kept, []):
+    return find_smallest(suspects, lambda chosen: _fails(model, groups, is_kept, chosen))
+
+
+def find_smallest(suspects: Sequence[Suspect], fails: Callable[[Sequence[Suspect]], bool]) -> list[Suspect]:
+    """Find one suspect, or a smallest set of suspects, that fails alone, by halving.
+
+    Args:
+        suspects: All of them.
+        fails: Whether some of them fail.
+
+    Returns:
+        The culprits; empty where all together do not fail, or where none at all fails too.
+    """
+    found = list(suspects)
+    if not fails(found) or fails([]):
         return []
-    while len(suspects) > 1:
-        middle = len(suspects) // 2
-        half = next(
-            (part for part in (suspects[:middle], suspects[middle:]) if _fails(model, groups, is_kept, part)), None
-        )
+    while len(found) > 1:
+        middle = len(found) // 2
+        half = next((part for part in (found[:middle], found[middle:]) if fails(part)), None)
         if half is None:
             break  # only both halves together fail
-        suspects = half
-    return suspects
+        found = half
+    return found
 
 
 def _fails(model: Model, groups: Groups, is_kept: Kept, chosen: Sequence[str]) -> bool:

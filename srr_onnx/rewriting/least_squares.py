@@ -156,17 +156,20 @@ class _Task:
 
     def fit(self, stream: Stream, contents: dict[str, Array], ridge: float) -> Fit:
         """Fit the layer to what comes out of the layers before it; the new weights go into `contents`."""
-        layer, regression = self._layer, None
+        layer, samples = self._layer, self._observation.samples
         matrix = layer.to_matrix(self._weight)
+        is_readable = np.abs(self._scale) > _LEAST_SCALE * np.abs(self._scale).max()
+        start = np.where(is_readable.reshape(layer.blocks, 1, -1), matrix, 0)
+        regression: Regression | None = None
         for chunk, values in enumerate(stream.advance(contents)):
             positions = self._observation.choose(layer.output, chunk)
             shape = self._observation.shapes[layer.output, chunk]
             rows = layer.take_rows(values[layer.source], shape, positions)
-            missing = self._find_missing(chunk, values, positions, (rows.transpose(1, 0, 2) @ matrix))
             if regression is None:
-                count = len(rows) * len(self._observation.samples.chunks)
-                regression = Regression(layer.columns, count, has_offset=self._sink is not None)
-            regression.add(rows, missing)
+                count = len(rows) * len(samples.chunks)
+                regression = Regression(layer.columns, count, has_offset=self._sink is not None, start=start)
+            targets = self._find_targets(chunk, values, positions, is_readable)
+            regression.add(rows, targets.reshape(len(rows), layer.blocks, -1))
         assert regression is not None, "samples have at least one chunk"
         solution = regression.solve(ridge)
         if not (np.isfinite(solution.change).all() and np.isfinite(solution.offset).all()):
@@ -181,20 +184,19 @@ class _Task:
         errors = (float((power * part).sum()) for part in (solution.before, solution.after))
         return Fit(layer.node.label, *errors)
 
-    def _find_missing(self, chunk: int, values: Mapping[str, Array], positions: Array, products: Array) -> Array:
-        """What the layer's outputs lack at some positions, `(R, blocks, outputs / blocks)`.
+    def _find_targets(self, chunk: int, values: Mapping[str, Array], positions: Array, is_readable: Array) -> Array:
+        """What the layer should give at some positions, less its bias; 0 where that cannot be read back.
 
         Args:
             chunk: Number of the chunk.
             values: Values of the pruned model.
-            positions: The positions.
-            products: Rows times matrix, `(blocks, R, outputs / blocks)`.
+            positions: The positions, shape `(R,)`.
+            is_readable: Shape `(O,)`.
+
+        Returns:
+            Shape `(R, O)`.
         """
-        layer, scale = self._layer, self._scale
-        wanted = self._observation.targets.get(layer.output, chunk)[:, self._kept] - self._shift
+        wanted = self._observation.targets.get(self._layer.output, chunk)[:, self._kept] - self._shift
         if self._other:
-            wanted = wanted - take_positions(values[self._other], positions, layer.output_axis)
-        given = products.transpose(1, 0, 2).reshape(len(positions), -1) + self._bias
-        is_readable = np.abs(scale) > _LEAST_SCALE * np.abs(scale).max()
-        missing = np.where(is_readable, wanted / np.where(is_readable, scale, 1.0) - given, 0.0)
-        return np.asarray(missing.reshape(len(positions), layer.blocks, -1))
+            wanted = wanted - take_positions(values[self._other], positions, self._layer.output_axis)
+        return np.where(is_readable, wanted / np.where(is_readable, self._scale, 1.0) - self._bias, 0.0)

@@ -61,12 +61,13 @@ class LosslessProof:
         }
 
 
-def remove_exact(model: Model, groups: Groups) -> tuple[Model, Kept, ExactGains]:
+def remove_exact(model: Model, groups: Groups, stays: Kept | None = None) -> tuple[Model, Kept, ExactGains]:
     """Remove the units that change no output.
 
     Args:
         model: Loaded model; not changed.
         groups: Result of `find_groups(model)`.
+        stays: Shape `(groups.num_units,)`: units that stay whatever is found; none by default.
 
     Returns:
         The smaller model (the model itself where nothing can go), which units stay, and why the others went.
@@ -74,7 +75,7 @@ def remove_exact(model: Model, groups: Groups) -> tuple[Model, Kept, ExactGains]
     Raises:
         ProofError: The corrected model has other groups than the original.
     """
-    gains = find_exact(model, groups)
+    gains = find_exact(model, groups, stays)
     if gains.is_kept.all():
         return model, gains.is_kept, gains
     corrected = _correct(model, gains)

@@ -30,21 +30,24 @@ class Solution:
 
 
 class Regression:
-    """Fits residuals as `rows @ change + offset`, with a penalty on the change.
+    """Fits targets as `rows @ (start + change) + offset`, with a penalty on the change.
 
-    The fit minimizes the mean squared error plus `ridge * mean variance of the columns * |change|^2`; since no change
-    at all is among the candidates, the error never grows.
+    What is missing at first is `targets - rows @ start`. The fit minimizes the mean squared error plus
+    `ridge * mean variance of the columns * |change|^2`; since no change at all is among the candidates, the error never
+    grows.
 
     Args:
         columns: Columns of a block.
         rows: Rows that will come. With fewer rows than columns the system is solved in the rows' space.
         has_offset: Whether a constant is fitted too.
+        start: Coefficients to set out from, shape `(blocks, columns, outputs)`; none for 0.
 
     Source:
         Hoerl and Kennard, "Ridge regression", Technometrics 12, 1970; dual form as in Saunders et al., ICML 1998.
     """
 
-    def __init__(self, columns: int, rows: int, *, has_offset: bool) -> None:
+    def __init__(self, columns: int, rows: int, *, has_offset: bool, start: Array | None = None) -> None:
+        self._start = start
         self._is_dual = rows < columns
         self._has_offset = has_offset
         self._moments = Moments(is_centered=has_offset)
@@ -53,21 +56,24 @@ class Regression:
         self._squares: Array = np.zeros(0)
         self._buffer = RowBuffer()
         self._kept: list[Array] = []
-        self._missing: list[Array] = []
+        self._targets: list[Array] = []
 
-    def add(self, rows: Array, residuals: Array) -> None:
-        """Add rows `(R, blocks, columns)` and what is missing there, `(R, blocks, outputs)`."""
+    def add(self, rows: Array, targets: Array) -> None:
+        """Add rows `(R, blocks, columns)` and what is wanted there, `(R, blocks, outputs)`."""
         if self._is_dual:
             self._kept.append(rows)
-            self._missing.append(residuals)
+            self._targets.append(targets)
             return
-        ready = self._buffer.push(rows, residuals)
+        ready = self._buffer.push(rows, targets)
         if ready is not None:
             self._add(*ready)
 
-    def _add(self, rows: Array, residuals: Array) -> None:
+    def _add(self, rows: Array, targets: Array) -> None:
         shifted = self._moments.add(rows)
-        missing = np.ascontiguousarray(residuals.transpose(1, 0, 2), shifted.dtype)
+        missing = np.ascontiguousarray(targets.transpose(1, 0, 2), shifted.dtype)
+        if self._start is not None:
+            missing -= shifted @ self._start
+            missing -= self._moments.shift[:, None, :] @ self._start
         cross = (shifted.transpose(0, 2, 1) @ missing).astype(np.float64)
         total, squares = missing.sum(axis=1, dtype=np.float64), np.einsum("bro,bro->bo", missing, missing)
         if self._cross is None:
@@ -108,7 +114,9 @@ class Regression:
 
     def _solve_dual(self, ridge: float) -> Solution:
         rows = np.concatenate(self._kept).transpose(1, 0, 2).astype(np.float64)
-        missing = np.concatenate(self._missing).transpose(1, 0, 2).astype(np.float64)
+        missing = np.concatenate(self._targets).transpose(1, 0, 2).astype(np.float64)
+        if self._start is not None:
+            missing -= rows @ self._start
         center, mean, squares = rows.mean(axis=1), missing.mean(axis=1), (missing**2).mean(axis=1)
         if self._has_offset:
             rows = rows - center[:, None]

@@ -57,58 +57,94 @@ def eliminate(problems: Sequence[Problem], units: int) -> Elimination:
     """Take units away one by one, always those that cost least.
 
     Args:
-        problems: The layers that read the group; changed.
+        problems: The layers that read the group.
         units: Number of units U.
 
     Returns:
         The order and its error curve.
     """
-    alive = np.arange(units)
+    states = [_State(problem) for problem in problems]
+    names = np.arange(units)  # of the places that the states still have
+    is_left = np.ones(units, bool)
     order: list[int] = []
     errors: list[float] = []
     total = 0.0
-    while len(alive):
-        costs = sum((_unit_costs(problem) for problem in problems), start=np.zeros(len(alive)))
+    while is_left.any():
+        if 2 * np.count_nonzero(is_left) <= len(is_left):
+            for state in states:
+                state.compact(is_left)
+            names, is_left = names[is_left], np.ones(np.count_nonzero(is_left), bool)
+        alive = np.flatnonzero(is_left)
+        costs = sum((state.find_costs(alive) for state in states), start=np.zeros(len(alive)))
         count = max(1, len(alive) // _BATCH)
-        places = np.argpartition(costs, count - 1)[:count] if count < len(alive) else np.arange(len(alive))
-        places = places[np.argsort(costs[places], kind="stable")]
-        steps = sum((_remove(problem, places, len(alive)) for problem in problems), start=np.zeros(count))
-        order += alive[places].tolist()
+        chosen = np.argpartition(costs, count - 1)[:count] if count < len(alive) else np.arange(len(alive))
+        places = alive[chosen[np.argsort(costs[chosen], kind="stable")]]
+        steps = sum((state.remove(places) for state in states), start=np.zeros(count))
+        order += names[places].tolist()
         for step in steps:
             total += max(float(step), 0.0)
             errors.append(total)
-        alive = np.delete(alive, places)
+        is_left[places] = False
     return Elimination(np.array(order, np.int64), np.array(errors))
 
 
-def _unit_costs(problem: Problem) -> Array:
-    """What every unit would cost alone, shape `(U,)`."""
-    width, columns = problem.width, len(problem.inverse)
-    if width == 1:
-        power = np.einsum("ij,ij->i", problem.weights, problem.weights)
-        return np.asarray(power / np.diag(problem.inverse), np.float64)
-    units = columns // width
-    blocks = problem.inverse.reshape(units, width, units, width)
-    diagonal = blocks[np.arange(units), :, np.arange(units), :]
-    weights = problem.weights.reshape(units, width, -1)
-    power = weights @ weights.transpose(0, 2, 1)
-    return np.asarray(np.trace(np.linalg.solve(diagonal, power), axis1=1, axis2=2), np.float64)
+class _State:
+    """One problem while units go.
 
+    The inverse of those left is the first one less `steps.T @ steps`. That product is only formed where it is read, and
+    once half of the units are gone: large matrices are not gone through at every step.
+    """
 
-def _remove(problem: Problem, places: Array, units: int) -> Array:
-    """Remove units and fit the others anew; gives what each added, in order."""
-    width = problem.width
-    gone = (places[:, None] * width + np.arange(width)).reshape(-1)
-    stays = np.delete(np.arange(units * width), gone)
-    inverse, weights = problem.inverse, problem.weights
-    factor = _cholesky(inverse[np.ix_(gone, gone)])
-    leaving = np.linalg.solve(factor, weights[gone])
-    across = np.linalg.solve(factor, inverse[np.ix_(gone, stays)])
-    problem.weights = weights[stays] - across.T @ leaving
-    problem.inverse = inverse[np.ix_(stays, stays)]
-    problem.inverse -= across.T @ across
-    added = np.einsum("ij,ij->i", leaving, leaving).reshape(len(places), width)
-    return np.asarray(added.sum(axis=1), np.float64)
+    def __init__(self, problem: Problem) -> None:
+        self._width = problem.width
+        self._inverse = problem.inverse
+        self._weights = problem.weights.copy()
+        self._begin()
+
+    def _begin(self) -> None:
+        units = len(self._inverse) // self._width
+        # Until the next compaction half of the units go, and a batch beyond.
+        most = (units // 2 + units // _BATCH + 2) * self._width
+        self._steps = np.empty((most, len(self._inverse)), self._inverse.dtype)
+        self._count = 0
+        blocks = self._inverse.reshape(units, self._width, units, self._width)
+        self._diagonal = blocks[np.arange(units), :, np.arange(units), :].copy()
+
+    def find_costs(self, alive: Array) -> Array:
+        """What each of some units would cost alone, shape `(len(alive),)`."""
+        weights = self._weights.reshape(-1, self._width, self._weights.shape[1])[alive]
+        if self._width == 1:
+            return np.asarray(np.einsum("uio,uio->u", weights, weights) / self._diagonal[alive, 0, 0], np.float64)
+        power = weights @ weights.transpose(0, 2, 1)
+        return np.asarray(np.trace(np.linalg.solve(self._diagonal[alive], power), axis1=1, axis2=2), np.float64)
+
+    def remove(self, places: Array) -> Array:
+        """Remove units and fit the others anew; gives what each added, in order."""
+        gone = self._columns(places)
+        steps = self._steps[: self._count]
+        rows = self._inverse[gone] - steps[:, gone].T @ steps
+        factor = _cholesky(rows[:, gone])
+        leaving = np.linalg.solve(factor, self._weights[gone])
+        step = np.linalg.solve(factor, rows)
+        self._weights -= step.T @ leaving
+        parts = step.reshape(len(gone), -1, self._width).transpose(1, 0, 2)
+        self._diagonal -= parts.transpose(0, 2, 1) @ parts
+        self._steps[self._count : self._count + len(gone)] = step
+        self._count += len(gone)
+        added = np.einsum("ij,ij->i", leaving, leaving).reshape(len(places), self._width)
+        return np.asarray(added.sum(axis=1), np.float64)
+
+    def compact(self, is_left: Array) -> None:
+        """Forget the units that are gone."""
+        stays = self._columns(np.flatnonzero(is_left))
+        steps = self._steps[: self._count, stays]
+        self._inverse = self._inverse[np.ix_(stays, stays)]
+        self._inverse -= steps.T @ steps
+        self._weights = self._weights[stays]
+        self._begin()
+
+    def _columns(self, places: Array) -> Array:
+        return np.asarray((places[:, None] * self._width + np.arange(self._width)).reshape(-1))
 
 
 def _cholesky(matrix: Array) -> Array:

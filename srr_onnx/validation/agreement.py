@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from srr_onnx.errors import DataError
-from srr_onnx.graph.model import Model
 from srr_onnx.targets.onnxruntime import Session
 from srr_onnx.validation.estimates import Estimate, estimate_mean, estimate_share
 
@@ -50,13 +49,14 @@ class AgreementCount:
 
     Args:
         outputs: Names of the outputs.
+        class_axes: Axis of the classes per output; None, or no entry, where it has none. All other axes are positions.
 
     Attributes:
         skipped: Why an output was not compared, on some samples at least, by its name.
     """
 
-    def __init__(self, outputs: Sequence[str]) -> None:
-        self._outputs = tuple(outputs)
+    def __init__(self, outputs: Sequence[str], class_axes: Mapping[str, int | None]) -> None:
+        self._outputs, self._class_axes = tuple(outputs), class_axes
         self._rows: dict[str, list[tuple[float, float, float, float]]] = {}
         self._is_probability: dict[str, bool] = {}
         self.skipped: dict[str, str] = {}
@@ -79,9 +79,8 @@ class AgreementCount:
             elif pair[0].shape != pair[1].shape:
                 self.skipped[name] = f"shape {list(pair[0].shape)} became {list(pair[1].shape)} on some samples"
             elif pair[0].size:
-                pair = _mask(*pair, name)
-                self._rows.setdefault(name, []).extend(_compare(*pair, count))
-                axis = _class_axis(pair[0].ndim)
+                pair, axis = _mask(*pair, name), self._class_axes.get(name)
+                self._rows.setdefault(name, []).extend(_compare(*pair, count, axis))
                 is_one = axis is not None and _is_probability(np.moveaxis(pair[0], axis, -1))
                 self._is_probability[name] = self._is_probability.get(name, True) and is_one
 
@@ -109,14 +108,19 @@ class AgreementCount:
 
 
 def measure_agreement(
-    reference: Session, candidate: Session, batches: Iterable[Mapping[str, Array]], seed: int = 0
+    reference: Session,
+    candidate: Session,
+    batches: Iterable[Mapping[str, Array]],
+    class_axes: Mapping[str, int | None],
+    seed: int = 0,
 ) -> list[Agreement]:
     """Compare two models.
 
     Args:
         reference: The original.
         candidate: The other one, with the same inputs and outputs.
-        batches: Inputs by name, batch axis first.
+        batches: Inputs by name; samples lie along the first axis of the first.
+        class_axes: Axis of the classes per output; None, or no entry, where it has none. All other axes are positions.
         seed: For the resampling behind the intervals.
 
     Returns:
@@ -126,9 +130,9 @@ def measure_agreement(
         DataError: There are no samples, no output to compare, or the candidate is not finite where the reference is.
         ModelError: A model cannot run on the samples.
     """
-    counts = AgreementCount(reference.outputs)
+    counts = AgreementCount(reference.outputs, class_axes)
     for feeds in batches:
-        counts.add(reference.run(feeds), candidate.run(feeds), min(len(array) for array in feeds.values()))
+        counts.add(reference.run(feeds), candidate.run(feeds), len(next(iter(feeds.values()))))
     return counts.summarize(seed)
 
 
@@ -136,18 +140,6 @@ def find_main(outputs: Sequence[Agreement]) -> Agreement | None:
     """Find the output that speaks of classes: the first of probabilities, else the first that has any."""
     able = [found for found in outputs if found.top1 is not None]
     return next((found for found in able if found.is_probability), able[0] if able else None)
-
-
-def has_classes(model: Model) -> bool:
-    """Whether some output of a model can be read as scores of classes."""
-    for name in model.outputs:
-        shape, dtype = model.shapes.get(name), model.dtypes.get(name)
-        if dtype is None or dtype.kind != "f":
-            continue
-        axis = None if shape is None else _class_axis(len(shape))
-        if shape is None or (axis is not None and shape[axis] > 1):
-            return True
-    return False
 
 
 def _mask(wanted: Array, given: Array, name: str) -> tuple[Array, Array]:
@@ -161,25 +153,19 @@ def _mask(wanted: Array, given: Array, name: str) -> tuple[Array, Array]:
     return np.where(is_finite, wanted, 0), np.where(is_finite, given, 0)
 
 
-def _compare(wanted: Array, given: Array, count: int) -> Iterable[tuple[float, float, float, float]]:
+def _compare(wanted: Array, given: Array, count: int, axis: int | None) -> Iterable[tuple[float, float, float, float]]:
     """Per sample: top-1 agreement and divergence (NaN without classes), cosine, largest difference."""
     if wanted.ndim == 0 or wanted.shape[0] % count:  # the samples do not lie along the first axis
         wanted, given, count = wanted[None], given[None], 1
     wanted, given = (array.astype(np.float64).reshape(count, -1, *array.shape[1:]) for array in (wanted, given))
-    axis = _class_axis(wanted.ndim - 1)
     for one, other in zip(wanted, given, strict=True):
         top1 = kl = math.nan
-        if axis is not None and one.shape[axis] > 1:
+        if axis is not None:
             top1 = float((one.argmax(axis=axis) == other.argmax(axis=axis)).mean())
             kl = float(_divergence(np.moveaxis(one, axis, -1), np.moveaxis(other, axis, -1)).mean())
         norm = float(np.linalg.norm(one) * np.linalg.norm(other))
         cosine = float((one * other).sum()) / norm if norm else float(np.array_equal(one, other))
         yield top1, cosine, kl, float(np.abs(one - other).max())
-
-
-def _class_axis(rank: int) -> int | None:
-    """Axis of the classes: the second of (N, C) and of maps (N, C, H, W), the last of sequences (N, T, C)."""
-    return None if rank < 2 else 2 if rank == 3 else 1
 
 
 def _divergence(wanted: Array, given: Array) -> Array:

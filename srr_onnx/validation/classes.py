@@ -1,92 +1,62 @@
-"""VALIDATE: which output speaks of classes, and what these are called."""
+"""VALIDATE: along which axis of an output the classes lie."""
 
 from __future__ import annotations
 
-import dataclasses
+from srr_onnx.graph.model import Model, Node, Shape
 
-from srr_onnx.data.dataset import Dataset
-from srr_onnx.data.labels import read_classes
-from srr_onnx.errors import DataError, UnknownNameError
-from srr_onnx.graph.model import Model
-from srr_onnx.validation.accuracy import check_labels_fit
+# Axis of the sums or shares that an operator makes; counted from the end where negative.
+_AXES = {"Conv": 1, "ConvTranspose": 1, "MatMul": -1, "Gemm": -1, "LayerNormalization": -1}
+_SHARES = frozenset({"Softmax", "LogSoftmax"})
 
 
-@dataclasses.dataclass(frozen=True)
-class Classes:
-    """What accuracy can be measured on.
+def find_class_axis(model: Model, name: str, seen: Shape = ()) -> int | None:
+    """Find the axis along which an output has one score per class; all other axes are positions.
 
-    Attributes:
-        output: Output with one column per class; None where accuracy cannot be measured.
-        names: Names of the classes, by class, as far as known.
-        note: What the user should know of the labels.
-    """
-
-    output: str | None
-    names: tuple[str, ...] = ()
-    note: str = ""
-
-    def name_of(self, label: int) -> str:
-        """Name of a class; its number where it has none."""
-        return self.names[label] if label < len(self.names) else str(label)
-
-    def write(self, label: int) -> str:
-        """Number and name of a class."""
-        return f"{label} {self.names[label]}" if label < len(self.names) else str(label)
-
-
-def find_classes(model: Model, dataset: Dataset, wanted: str | None, *, is_needed: bool) -> Classes:
-    """Find out what accuracy can be measured on, before anything is run.
+    It is the second of (N, C) and of maps (N, C, H, W). Three axes are (N, T, C) or (N, C, T): there the operator tells
+    that made the scores, followed back through what keeps the shape, or turns it. A softmax works along the classes, a
+    convolution sums up along the second axis, a matrix product along the last; where none is met it is the last.
 
     Args:
-        model: The model.
-        dataset: The samples.
-        wanted: Name of the output, if the user says.
-        is_needed: Whether to go without accuracy is an error.
+        model: Loaded model.
+        name: One of its outputs.
+        seen: Shape that a run gave it, for where the file does not tell.
 
     Returns:
-        The output, None where there is no accuracy.
-
-    Raises:
-        DataError: Accuracy is needed and cannot be measured, or a label is no class of the model.
-        UnknownNameError: There is no output of the name that the user says.
+        The axis, None where there is none with more than one class.
     """
-    if dataset.labels is None:
-        if is_needed:
-            raise DataError(f"{dataset.name!r} has no labels, so no accuracy can be measured: give --labels FILE")
-        return Classes(None)
-    known, names = read_classes(model), dataset.classes
-    able = _find_outputs(model, wanted)
-    if not able:
-        listed = ", ".join(f"{name!r} {list(model.shapes.get(name, ()))}" for name in model.outputs)
-        text = f"accuracy needs an output with one row per sample and one column per class, the model has {listed}"
-        if is_needed:
-            raise DataError(f"{text}: compare it with another model, without labels")
-        return Classes(None, note=f"no accuracy: {text}")
-    output = next((name for name, columns in able.items() if columns == len(known)), next(iter(able)))
-    columns = able[output]
-    if columns is None:
-        return Classes(output, known or names)
-    check_labels_fit(dataset.labels, columns, output)
-    if len(known) == columns:
-        is_same = not names or names == known
-        note = "the classes of the data are not those of the model's metadata: the labels may mean other classes"
-        return Classes(output, known, "" if is_same else note)
-    is_short = 0 < len(names) < columns
-    note = f"the data have {len(names):,} classes, the model {columns:,}: if it counts them otherwise, give --labels"
-    return Classes(output, names, note if is_short else "")
+    shape = model.shapes.get(name, seen)
+    if len(shape) < 2:
+        return None
+    axis = 1 if len(shape) != 3 else _follow_back(model, name)
+    return axis if shape[axis] > 1 else None
 
 
-def _find_outputs(model: Model, wanted: str | None) -> dict[str, int | None]:
-    """Outputs with one row per sample, and their columns; None where the file does not state them."""
-    if wanted is not None and wanted not in model.outputs:
-        raise UnknownNameError("output", wanted, model.outputs)
-    found: dict[str, int | None] = {}
-    for name in model.outputs if wanted is None else (wanted,):
-        shape, dtype = model.shapes.get(name), model.dtypes.get(name)
-        if dtype is not None and dtype.kind != "f" and dtype.name != "bfloat16":
-            continue
-        if shape is None:
-            found[name] = None
-        elif len(shape) > 1 and sum(size > 1 for size in shape[1:]) == 1:
-            found[name] = max(shape[1:])
-    return found
+def has_classes(model: Model) -> bool:
+    """Whether some output of a model can be read as scores of classes; one of unknown shape may be."""
+    floats = [name for name in model.outputs if name in model.dtypes and model.dtypes[name].kind == "f"]
+    return any(name not in model.shapes or find_class_axis(model, name) is not None for name in floats)
+
+
+def _follow_back(model: Model, name: str) -> int:
+    """Axis of a value of three axes along which the operator worked that made it."""
+    places = [0, 1, 2]  # where the axes of the value at hand are in the output
+    while (node := model.producers.get(name)) is not None and not node.domain:
+        axis = node.attributes.get("axis", -1) if node.op_type in _SHARES else _AXES.get(node.op_type)
+        if axis is not None:
+            return places[axis]
+        if node.op_type == "Transpose":
+            before = node.attributes.get("perm", (2, 1, 0))
+            places = [places[list(before).index(axis)] for axis in range(3)]
+        source = _find_source(model, node)
+        if source is None:
+            break
+        name = source
+    return 2
+
+
+def _find_source(model: Model, node: Node) -> str | None:
+    """The only activation that a node reads, if it has the shape of the result, or is turned into it."""
+    read = [name for name in node.inputs if name and name not in model.constants]
+    before, after = (model.shapes.get(part) for part in (read[0] if read else "", node.outputs[0]))
+    is_same = before == after or node.op_type == "Transpose"
+    return read[0] if len(read) == 1 and before is not None and len(before) == 3 and is_same else None

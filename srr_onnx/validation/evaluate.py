@@ -15,7 +15,7 @@ from srr_onnx.graph.load import load_model
 from srr_onnx.graph.model import Model
 from srr_onnx.validation.accuracy import Accuracy
 from srr_onnx.validation.agreement import Agreement
-from srr_onnx.validation.classes import Classes, find_classes
+from srr_onnx.validation.class_names import Classes, find_classes
 from srr_onnx.validation.estimates import estimate_share
 from srr_onnx.validation.gates import Gate, at_least
 from srr_onnx.validation.measure import OnStage, RunOptions, measure_on_data

@@ -11,6 +11,7 @@ from srr_onnx.graph.model import Model
 from srr_onnx.targets.onnxruntime import Session
 from srr_onnx.validation.accuracy import Accuracy, measure_accuracy
 from srr_onnx.validation.agreement import Agreement, find_main, measure_agreement
+from srr_onnx.validation.classes import find_class_axis
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +68,8 @@ def judge(model: Model, candidate: Model, calibration: Calibration, seed: int = 
         return Judgement((), None, "nothing was compared with the original: no sample that was held out can be used")
     if not any(model.dtypes[name].kind == "f" for name in model.outputs if name in model.dtypes):
         return Judgement((), None, "nothing was compared with the original: no output holds floating-point numbers")
-    outputs = measure_agreement(*sessions, (batch.feeds for batch in batches), seed)
+    axes = {name: find_class_axis(model, name) for name in model.outputs}
+    outputs = measure_agreement(*sessions, (batch.feeds for batch in batches), axes, seed)
     accuracy, note = None, ""
     if calibration.dataset.labels is not None:
         try:

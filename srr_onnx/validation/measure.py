@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -12,7 +12,8 @@ from srr_onnx.errors import DataError
 from srr_onnx.rewriting.verify import make_feeds
 from srr_onnx.validation.accuracy import Accuracy, AccuracyCount
 from srr_onnx.validation.agreement import Agreement, AgreementCount
-from srr_onnx.validation.runs import Opened, choose_batch, count_cores, run_models
+from srr_onnx.validation.classes import find_class_axis
+from srr_onnx.validation.runs import Opened, Run, choose_batch, count_cores, run_models
 
 OnStage = Callable[[str, int, int], None]
 
@@ -83,9 +84,10 @@ def measure_on_data(
     indices = np.arange(len(dataset)) if options.limit is None else choose(dataset, options.limit, options.seed)
     size = choose_batch(opened, dataset, indices, options.batch)
     steps = -(-len(indices) // size)
-    return _count(
-        opened, dataset.batches(size, indices), size, options, output, lambda done: tell("evaluate", done, steps)
+    runs = run_models(
+        opened, dataset.batches(size, indices), size, options.workers or count_cores(), shared=dataset.shared
     )
+    return _count(opened, runs, size, options, output, lambda done: tell("evaluate", done, steps))
 
 
 def measure_on_random(opened: Opened, count: int, options: RunOptions, tell: OnStage) -> Measured:
@@ -111,27 +113,32 @@ def measure_on_random(opened: Opened, count: int, options: RunOptions, tell: OnS
         for number in range(count):
             yield Batch(make_feeds(model, options.seed + number), None, np.arange(size) + number * size)
 
-    return _count(opened, make_batches(), size, options, None, lambda done: tell("evaluate", done, count))
+    runs = run_models(opened, make_batches(), size, options.workers or count_cores())
+    return _count(opened, runs, size, options, None, lambda done: tell("evaluate", done, count))
 
 
 def _count(
     opened: Opened,
-    batches: Iterable[Batch],
+    runs: Iterator[Run],
     size: int,
     options: RunOptions,
     output: str | None,
     on_run: Callable[[int], None],
 ) -> Measured:
     counts = [AccuracyCount(output) for _ in opened.models] if output is not None else []
-    agreement = AgreementCount(opened.models[0].outputs) if len(opened.models) > 1 else None
+    reference = opened.models[0]
+    agreement: AgreementCount | None = None
     samples = 0
-    for done, run in enumerate(run_models(opened, batches, size, options.workers or count_cores())):
+    for done, run in enumerate(runs):
         on_run(done)
         samples += len(run.batch.indices)
         for count, outputs in zip(counts, run.outputs, strict=False):
             assert run.batch.labels is not None, "accuracy is asked for with labels only"
             count.add(outputs, run.batch.labels)
-        if agreement is not None:
+        if len(opened.models) > 1:
+            if agreement is None:
+                axes = {name: find_class_axis(reference, name, array.shape) for name, array in run.outputs[0].items()}
+                agreement = AgreementCount(reference.outputs, axes)
             agreement.add(run.outputs[0], run.outputs[-1], len(run.batch.indices))
     notes = [
         f"{'the model' if place == len(opened.models) - 1 else 'the reference'} runs in float32: onnxruntime does not "

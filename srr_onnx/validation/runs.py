@@ -10,13 +10,13 @@ import dataclasses
 import itertools
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
-from srr_onnx.calibration.prepare import find_run_size, has_fixed_batch, open_session
+from srr_onnx.calibration.runs import find_run_size, has_fixed_batch, open_session
 from srr_onnx.data.dataset import Batch, Dataset, Labels
 from srr_onnx.errors import DataError
 from srr_onnx.graph.model import Model, Shape
@@ -101,19 +101,22 @@ def choose_batch(opened: Opened, dataset: Dataset, indices: Labels, wanted: int 
     """
     feeds = next(dataset.batches(2, indices)).feeds
     pairs = zip(opened.models, opened.sessions, strict=True)
-    sizes = [find_run_size(model, session, _fit(feeds, model)) for model, session in pairs]
-    stated = {size for model, size in zip(opened.models, sizes, strict=True) if has_fixed_batch(model)}
+    rows = {name: array for name, array in feeds.items() if name not in dataset.shared}
+    sizes = [find_run_size(model, session, _fit(rows, model), _fit(dataset.shared, model)) for model, session in pairs]
+    stated = {size for model, size in zip(opened.models, sizes, strict=True) if has_fixed_batch(model, rows)}
     if len(stated) > 1:
         listed = " and ".join(map(str, sorted(stated)))
         raise DataError(f"the models take {listed} samples in one run: export both with the same, or an open, batch")
     size = min(stated or sizes)
-    is_bound = stated or (size == 1 and len(next(iter(feeds.values()))) > 1)
+    is_bound = stated or (size == 1 and len(next(iter(rows.values()))) > 1)
     if wanted is not None and wanted != size and is_bound:
         raise DataError(f"batches of {wanted} are not possible: one run of the model takes {size} samples")
     return size if wanted is None else wanted
 
 
-def run_models(opened: Opened, batches: Iterable[Batch], size: int, workers: int) -> Iterator[Run]:
+def run_models(
+    opened: Opened, batches: Iterable[Batch], size: int, workers: int, shared: Collection[str] = ()
+) -> Iterator[Run]:
     """Run models on samples.
 
     Args:
@@ -122,6 +125,7 @@ def run_models(opened: Opened, batches: Iterable[Batch], size: int, workers: int
             their last sample, and what is computed of those is left out.
         size: Samples per run.
         workers: Runs beside each other.
+        shared: Names of the inputs that all samples share, which are never filled up.
 
     Yields:
         What the models gave, in the order of the batches.
@@ -132,10 +136,12 @@ def run_models(opened: Opened, batches: Iterable[Batch], size: int, workers: int
 
     def run(batch: Batch) -> Run:
         count = len(batch.indices)
+        rows = {name: array for name, array in batch.feeds.items() if name not in shared}
+        common = {name: array for name, array in batch.feeds.items() if name in shared}
         found = []
         for model, session in zip(opened.models, opened.sessions, strict=True):
-            missing = size - count if has_fixed_batch(model) else 0
-            outputs = session.run(_fit(batch.feeds, model, missing))
+            missing = size - count if has_fixed_batch(model, rows) else 0
+            outputs = session.run({**_fit(rows, model, missing), **_fit(common, model)})
             found.append({name: _cut(array, count, size) for name, array in outputs.items()} if missing else outputs)
         return Run(batch, tuple(found))
 

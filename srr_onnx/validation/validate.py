@@ -15,8 +15,9 @@ from srr_onnx.graph.model import Model
 from srr_onnx.rewriting.verify import make_feeds
 from srr_onnx.targets.measuring import measure_shapes
 from srr_onnx.validation.accuracy import Accuracy
-from srr_onnx.validation.agreement import Agreement, find_main, has_classes
-from srr_onnx.validation.classes import Classes, find_classes
+from srr_onnx.validation.agreement import Agreement, find_main
+from srr_onnx.validation.class_names import Classes, find_classes
+from srr_onnx.validation.classes import has_classes
 from srr_onnx.validation.estimates import Estimate, estimate_difference
 from srr_onnx.validation.evaluate import Data, Source, describe_accuracy, load, load_beside, read
 from srr_onnx.validation.gates import Gate, at_least, at_most

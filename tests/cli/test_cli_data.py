@@ -146,3 +146,25 @@ def test_a_curve_rises(run, model):
     errors = [point["error"] for point in points]
     assert errors == sorted(errors)
     assert errors[-1] > errors[0] >= 0
+
+
+@pytest.mark.parametrize(("samples", "kind"), [(1, "data-free"), (15, "data-free"), (16, "least-squares")])
+def test_few_samples_are_not_fitted_to_where_normalizations_say_more(run, model, samples, kind):
+    result, found = prune(run, "--data", "data.npz", "--samples", str(samples))
+    assert result.exit_code == 0, result.stderr
+    assert found["compensation"]["kind"] == kind
+    assert ("fewer than 16 samples" in result.stderr) == (kind == "data-free")
+    _, found = prune(run, "--data", "data.npz", "--samples", str(samples), "--compensate", "least-squares")
+    assert found["compensation"]["kind"] == "least-squares"
+
+
+def test_the_layer_error_is_not_ruled_by_outputs_that_hardly_vary(run, model, monkeypatch):
+    from srr_onnx.rewriting import least_squares
+
+    fits = tuple(least_squares.Fit(name, *errors) for name, errors in {"a": (0.5, 0.1), "b": (1e9, 1e8)}.items())
+    fits += (least_squares.Fit("c", 0.7, 0.2),)
+    monkeypatch.setattr(
+        least_squares, "compensate", lambda pruned, *_, **__: least_squares.Compensation(pruned, fits, 0)
+    )
+    _, found = prune(run, "--data", "data.npz")
+    assert found["compensation"]["layer_error"] == {"before": 0.7, "after": 0.2}

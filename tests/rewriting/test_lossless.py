@@ -540,3 +540,26 @@ def test_channels_are_followed_through_moves() -> None:
     reasons, _ = remove(finish(g, y, 3))
     # Channels 4 and 7 are cut off: units 4 and 5, a group of their own, of which one stays.
     assert reasons == {3: DUPLICATE, 5: DEAD}
+
+
+@pytest.mark.parametrize(("size", "goes"), [(1e-3, True), (1.0, True), (1e3, False), (1e6, False)])
+def test_what_duplicates_differ_by_is_weighed_with_what_is_made_of_it(size: float, goes: bool) -> None:
+    """Large weights of opposite signs make of a rounding all that there is of an output."""
+    g, y = start()
+    g.initializers["first.weight"][3] = 1
+    copy_filter(g, "first", 2, 5, 1.7)  # a rounding off
+    finish(g, g("Relu", y))
+    weight = g.initializers["last.weight"]
+    weight[0, [2, 5]] = size * np.array([1.7, -1], np.float32)[:, None, None]
+    assert remove(g)[0] == ({5: DUPLICATE} if goes else {})
+
+
+def test_filters_are_told_apart_by_what_is_left_of_twins_that_cancel() -> None:
+    g, y = start()
+    g.initializers["first.weight"][3] = 1
+    copy_filter(g, "first", 1, 4)
+    y = g("Relu", g.conv(g("Relu", y), 6, name="second"))
+    weight = g.initializers["second.weight"]
+    weight[:, 1], weight[:, 4] = 1e8, -1e8  # nothing, but far larger than the rest
+    reasons, _ = remove(finish(g, y))
+    assert not any(unit >= 8 for unit in reasons)

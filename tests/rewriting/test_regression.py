@@ -66,6 +66,28 @@ def test_it_is_least_squares_with_a_ridge(rows, blocks, columns, outputs, ridge,
     rows=st.integers(1, 30),
     columns=st.integers(1, 12),
     has_offset=st.booleans(),
+    seed=st.integers(0, 999),
+    is_dual=st.booleans(),
+)
+def test_setting_out_from_coefficients_is_fitting_what_they_leave(rows, columns, has_offset, seed, is_dual):
+    rng = np.random.default_rng(seed)
+    inputs, targets = make_data(rng, rows, 2, columns, 3, distance=10.0)
+    start = rng.standard_normal((2, columns, 3))
+    regression = Regression(columns, 0 if is_dual else 1000, has_offset=has_offset, start=start)
+    for part, wanted in zip(np.array_split(inputs, 2), np.array_split(targets, 2), strict=True):
+        if len(part):
+            regression.add(part, wanted)
+    left = targets - np.einsum("rbc,bco->rbo", inputs, start)
+    plain = fit(inputs, left, 0.05, has_offset=has_offset, expected=0 if is_dual else 1000)
+    for first, second in zip(vars(regression.solve(0.05)).values(), vars(plain).values(), strict=True):
+        assert np.allclose(first, second, rtol=1e-6, atol=1e-9)
+
+
+@settings(max_examples=40)
+@given(
+    rows=st.integers(1, 30),
+    columns=st.integers(1, 12),
+    has_offset=st.booleans(),
     distance=st.sampled_from([0.0, 100.0]),
     seed=st.integers(0, 999),
 )

@@ -8,6 +8,8 @@ import pytest
 from srr_onnx.errors import DataError
 from srr_onnx.validation.agreement import measure_agreement
 
+AXES = {"y": 1}
+
 
 class Fixed:
     """A model that answers with what it was given: the input is the output."""
@@ -29,7 +31,7 @@ def scores(count=10, classes=5, seed=0):
 
 
 def test_a_model_agrees_with_itself():
-    (found,) = measure_agreement(Fixed(), Fixed(), batches(scores()))
+    (found,) = measure_agreement(Fixed(), Fixed(), batches(scores()), AXES)
     assert (found.samples, found.max_abs) == (10, 0.0)
     assert (found.top1.mean, found.cosine.mean, found.kl.mean) == pytest.approx((1, 1, 0))
     assert found.top1.low < 1 == found.top1.high  # ten samples prove little
@@ -37,7 +39,7 @@ def test_a_model_agrees_with_itself():
 
 def test_figures_are_those_of_a_count_by_hand():
     rows, noise = scores(40), 0.7 * scores(40, seed=1)
-    (found,) = measure_agreement(Fixed(), Fixed(lambda x: x + noise[: len(x)]), [{"x": rows}])
+    (found,) = measure_agreement(Fixed(), Fixed(lambda x: x + noise[: len(x)]), [{"x": rows}], AXES)
     other = rows + noise
     assert found.top1.mean == (rows.argmax(1) == other.argmax(1)).mean()
     cosines = (rows * other).sum(1) / np.linalg.norm(rows, axis=1) / np.linalg.norm(other, axis=1)
@@ -50,15 +52,15 @@ def test_figures_are_those_of_a_count_by_hand():
 
 def test_probabilities_are_known_as_such():
     p = np.exp(scores())
-    (found,) = measure_agreement(Fixed(), Fixed(), batches(p / p.sum(1, keepdims=True)))
+    (found,) = measure_agreement(Fixed(), Fixed(), batches(p / p.sum(1, keepdims=True)), AXES)
     assert found.is_probability
-    assert not measure_agreement(Fixed(), Fixed(), batches(scores()))[0].is_probability
+    assert not measure_agreement(Fixed(), Fixed(), batches(scores()), AXES)[0].is_probability
 
 
 def test_maps_are_compared_pixel_by_pixel():
     rows = np.random.default_rng(0).standard_normal((2, 3, 4, 4)).astype(np.float32)
     (found,) = measure_agreement(
-        Fixed(), Fixed(lambda x: np.concatenate([-x[:, :, :2], x[:, :, 2:]], 2)), [{"x": rows}]
+        Fixed(), Fixed(lambda x: np.concatenate([-x[:, :, :2], x[:, :, 2:]], 2)), [{"x": rows}], AXES
     )
     want = (rows.argmax(1) == np.concatenate([-rows[:, :, :2], rows[:, :, 2:]], 2).argmax(1)).mean()
     assert found.top1.mean == pytest.approx(want)
@@ -67,11 +69,11 @@ def test_maps_are_compared_pixel_by_pixel():
 def test_what_is_masked_in_the_reference_is_left_out_and_what_breaks_in_the_candidate_is_an_error():
     rows = scores()
     rows[:, 2] = -np.inf
-    assert measure_agreement(Fixed(), Fixed(), batches(rows))[0].max_abs == 0
+    assert measure_agreement(Fixed(), Fixed(), batches(rows), AXES)[0].max_abs == 0
     with pytest.raises(DataError, match="'y' of the candidate is NaN"):
-        measure_agreement(Fixed(), Fixed(lambda x: np.full_like(x, np.nan)), batches(scores()))
+        measure_agreement(Fixed(), Fixed(lambda x: np.full_like(x, np.nan)), batches(scores()), AXES)
 
 
 def test_nothing_to_compare_is_an_error():
     with pytest.raises(DataError, match="nothing to compare"):
-        measure_agreement(Fixed(), Fixed(), [])
+        measure_agreement(Fixed(), Fixed(), [], AXES)

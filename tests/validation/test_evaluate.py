@@ -115,6 +115,35 @@ def test_maps_have_no_accuracy_but_agree():
     assert "no accuracy" in " ".join(found.notes)
 
 
+@pytest.mark.parametrize("batch", [None, 8])
+def test_an_input_that_all_samples_share_is_fed_with_every_run(batch):
+    """Sixty samples are no multiple of eight: the last run is filled up, the shared array is not."""
+    g = Graph()
+    x = g.input("x", (batch or 1, CLASSES), dynamic=None if batch else {0: "batch"})
+    g.output(g("MatMul", x, g.input("turn", (CLASSES, CLASSES)), outputs=["y"]))
+    model = load_model(g.model())
+    np.savez("shared.npz", x=ROWS, turn=np.eye(CLASSES, dtype=np.float32), labels=LABELS)
+    found = evaluate(model, "shared.npz", reference=model)
+    assert (found.samples, found.accuracy.top1) == (60, TOP1)
+    assert (found.agreement[0].samples, found.agreement[0].max_abs) == (60, 0)
+    assert validate(model, model, "shared.npz").accuracy_drop.mean == 0
+
+
+def test_classes_lie_where_the_operator_puts_them():
+    def sequence(last):
+        g = Graph()
+        x = g.input("x", (1, 6, 5), dynamic={0: "batch"})
+        g.output(g("Conv", x, g.constant(np.diag([1, 1, 1, 1, 1, last]).astype(np.float32)[:, :, None])))
+        return load_model(g.model())
+
+    samples = RNG.standard_normal((7, 6, 5)).astype(np.float32)
+    other = np.concatenate([samples[:, :5], -samples[:, 5:]], 1)
+    expected = (samples.argmax(1) == other.argmax(1)).mean()
+    assert 0 < expected < 1
+    assert validate(sequence(1), sequence(-1), [samples]).agreement[0].top1.mean == pytest.approx(expected)
+    assert evaluate(sequence(-1), [samples], reference=sequence(1)).agreement[0].top1.mean == pytest.approx(expected)
+
+
 def test_a_comparison_is_paired():
     found = validate(classifier(), classifier((0, 1)), data(), max_accuracy_drop=0.01, max_size=10_000)
     reference, candidate = (side.accuracy.top1 for side in (found.reference, found.candidate))

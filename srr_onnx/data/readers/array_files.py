@@ -24,7 +24,8 @@ def read_npz(source: Path, request: Request) -> Dataset:
 
     Args:
         source: The file. For a model with one input the array may be called x, images or data too, or be the only one
-            with two axes or more. Class names may lie under classes.
+            with two axes or more. With several inputs, all samples share an array of exactly the input's shape. Class
+            names may lie under classes.
         request: What for.
 
     Returns:
@@ -53,7 +54,8 @@ def read_npz(source: Path, request: Request) -> Dataset:
         key = next((key for key in LABEL_KEYS if key in archive and key not in names), None)
         if key is not None:
             labels, classes = labels_from(archive[key], classes, f"{str(source)!r}, array {key!r}")
-    count = len(next(iter(arrays.values()))) if all(array.ndim for array in arrays.values()) else 0
+    shared = request.find_shared(arrays)
+    count = next((len(array) for name, array in arrays.items() if name not in shared and array.ndim), 0)
     return request.make_from_arrays(arrays, source.name, f"{count:,} samples from arrays", labels, classes)
 
 

@@ -88,8 +88,8 @@ def _follow_homogeneous(step: Step) -> None:
 
 
 def _note_function(step: Step, facts: Facts, values: Factors, *more: Factors) -> None:
-    keys = np.stack([facts.ids.astype(np.float64), facts.factors, *more], axis=1)
-    step.note(Facts(facts.axis, *step.knowledge.apply(keys, values, facts.is_constant)))
+    keys = np.stack([facts.factors, *more], axis=1)
+    step.note(Facts(facts.axis, *step.knowledge.apply(facts.ids, keys, values, facts.is_constant)))
 
 
 @followers.register(*POINTWISE)
@@ -131,6 +131,5 @@ def _follow_prelu(step: Step) -> None:
         return
     slopes = np.broadcast_to(slope.reshape(-1).astype(np.float64), len(facts.ids))
     values = np.where(facts.factors < 0, slopes * facts.factors, facts.factors)
-    keys = np.stack([facts.ids.astype(np.float64), slopes], axis=1)
-    ids, found = step.knowledge.apply(keys, values, facts.is_constant)
+    ids, found = step.knowledge.apply(facts.ids, slopes[:, None], values, facts.is_constant)
     step.note(Facts(facts.axis, ids, np.where(facts.is_constant, found, facts.factors)))

@@ -107,10 +107,9 @@ def _follow_reshape(step: Step) -> None:
     if after[axis] == before[axis]:
         step.note_scaled(facts)
     elif after[axis] == before[axis] * behind:
-        old, places = np.unique(facts.ids, return_inverse=True)
-        new = step.knowledge.fresh(len(old) * behind).reshape(len(old), behind)
-        new[old == 0] = 0
-        step.note(Facts(axis, new[places].reshape(-1), np.repeat(facts.factors, behind)))
+        spread = np.where(facts.is_constant[:, None], 0, facts.ids[:, None] * behind + np.arange(behind)).reshape(-1)
+        ids = step.knowledge.renew(spread, np.repeat(step.knowledge.slack(facts.ids), behind))
+        step.note(Facts(axis, ids, np.repeat(facts.factors, behind)))
 
 
 @followers.register("Dropout")

@@ -25,9 +25,13 @@ from srr_onnx.rewriting.trial import SUMMING_OPERATORS
 
 # Every round but the last removes a unit; this only bounds the time.
 _MOST_ROUNDS = 20
+# What merging may change in a sum, relative to a usual weight; a tenth of what the proof allows in an output.
+_HARMLESS = 1e-6
+# Merged weights are rounded, and equal filters need not give equal sums: half a unit in the last place of float32.
+_ROUNDING = 2.0**-24
 
 
-def find_exact(model: Model, groups: Groups) -> ExactGains:
+def find_exact(model: Model, groups: Groups, stays: Kept | None = None) -> ExactGains:
     """Find the units whose removal changes no output: dead, constant and duplicate ones.
 
     What goes can make others redundant, so the search is repeated on the corrected weights until nothing is found.
@@ -36,6 +40,7 @@ def find_exact(model: Model, groups: Groups) -> ExactGains:
     Args:
         model: Loaded model; not changed.
         groups: Result of `find_groups(model)`.
+        stays: Shape `(groups.num_units,)`: units that are not looked at; none by default.
 
     Returns:
         Which units go and why, and the corrected constants.
@@ -46,6 +51,8 @@ def find_exact(model: Model, groups: Groups) -> ExactGains:
     may_go = np.zeros(groups.num_units, bool)
     for group in groups:
         may_go[group.units] = group.is_exact
+    if stays is not None:
+        may_go &= ~stays
     found: list[ExactUnit] = []
     for _ in range(_MOST_ROUNDS):
         before = len(found)
@@ -94,7 +101,7 @@ def _try_unit(
     changes = []
     for place in places:
         for position in place.positions(unit):
-            change = place.find_change(position, is_kept, is_merging=is_merging)
+            change = place.find_change(position, weights, is_kept, is_merging=is_merging)
             if change is None:
                 return None
             changes.append((place, change))
@@ -139,10 +146,12 @@ class _Place:
         for position, unit in enumerate(units.tolist()):
             self._positions.setdefault(unit, []).append(position)
         self.facts: Facts
+        self.slack: Array
         self.silent: Array
         self.pushable: Array
         self.twins: dict[tuple[int, int], list[int]]
         self.width = len(units)
+        self._usual: dict[int, Array] = {}  # per group the median size of the weights of every sum
 
     def positions(self, unit: int) -> list[int]:
         """Where a unit lies along the axis."""
@@ -151,9 +160,11 @@ class _Place:
     def look(self, knowledge: Knowledge, weights: Weights, is_kept: Kept) -> None:
         """Find out what can be done about every channel."""
         self.facts = knowledge.about(self.name, self.axis)
+        self.slack = knowledge.slack(self.facts.ids)
         self.silent = self.facts.is_constant & (self.facts.factors == 0)
         self.pushable = np.zeros(len(self.units), bool)
         self.twins = {}
+        self._usual = {}
         weight = None if self.linear is None else weights.read(self.linear.weight)
         if self.linear is None or weight is None:
             return
@@ -185,7 +196,7 @@ class _Place:
         struck = self.units[~is_open]
         hopeful[struck[struck >= 0]] = False
 
-    def find_change(self, position: int, is_kept: Kept, *, is_merging: bool) -> _Change | None:
+    def find_change(self, position: int, weights: Weights, is_kept: Kept, *, is_merging: bool) -> _Change | None:
         """What is to be done about a channel if its unit goes; None where nothing can be."""
         if self.silent[position]:
             return _Change(position)
@@ -196,9 +207,28 @@ class _Place:
         group, base = position // self.width, int(self.facts.ids[position])
         for target in self.twins.get((group, base), []):
             other = self.units[target]
-            if other != self.units[position] and (other < 0 or is_kept[other]):
+            is_there = other != self.units[position] and (other < 0 or is_kept[other])
+            if is_there and self._is_harmless(position, target, weights):
                 return _Change(position, target=target)
         return None
+
+    def _is_harmless(self, position: int, target: int, weights: Weights) -> bool:
+        """Whether what two channels differ by is lost in every sum, channels taken to be about equally large.
+
+        Large weights of opposite signs can make of the difference of two channels all that there is of a sum.
+        """
+        assert self.linear is not None, "only weights have twins"
+        weight = weights.read(self.linear.weight)
+        assert weight is not None, "only weights have twins"
+        group, offset = divmod(position, self.width)
+        block = self.linear.view(weight)[group]  # (O, I, K)
+        if group not in self._usual:
+            sizes = np.abs(block).max(axis=2).astype(np.float64)
+            self._usual[group] = np.array([np.median(row[row > 0]) if row.any() else 0.0 for row in sizes])
+        part = block[:, offset].astype(np.float64) * (self.facts.factors[position] / self.facts.factors[target])
+        merged = np.abs(block[:, target - group * self.width] + part).max(axis=1)
+        error = np.abs(part).max(axis=1) * max(_ROUNDING, self.slack[position])
+        return bool((error <= _HARMLESS * np.maximum(merged, self._usual[group])).all())
 
     def make(self, change: _Change, weights: Weights) -> None:
         """Correct the weights for a channel that goes."""

@@ -76,7 +76,7 @@ def _follow_arithmetic(step: Step) -> None:
     right = second.factors if kind == "Mul" else 1 / second.factors
     # A product with a constant is that channel, scaled; any other product is a base of its own per pair of bases.
     places = np.unique(np.where(ids == 0, -1, ids), axis=0, return_inverse=True)[1].reshape(-1)
-    product = step.knowledge.renew(places + 1)
+    product = step.knowledge.renew(places + 1, step.knowledge.slack(ids).sum(axis=1))
     is_constant = first.is_constant & second.is_constant
     is_zero = (first.is_constant & (first.factors == 0)) | (second.is_constant & (second.factors == 0))
     is_zero &= kind == "Mul"
