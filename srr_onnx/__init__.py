@@ -38,6 +38,11 @@ _HOMES = {
     "apply_plan": "srr_onnx.rewriting.replay",
     "prove": "srr_onnx.rewriting.replay",
     "save_model": "srr_onnx.graph.save",
+    "evaluate": "srr_onnx.validation.evaluate",
+    "Evaluation": "srr_onnx.validation.evaluate",
+    "validate": "srr_onnx.validation.validate",
+    "Validation": "srr_onnx.validation.validate",
+    "RunOptions": "srr_onnx.validation.measure",
     "SrrError": "srr_onnx.errors",
 }
 
@@ -69,6 +74,11 @@ if TYPE_CHECKING:
     from srr_onnx.scoring.options import SrrOptions as SrrOptions
     from srr_onnx.scoring.score import Scores as Scores
     from srr_onnx.scoring.score import score_groups as score_groups
+    from srr_onnx.validation.evaluate import Evaluation as Evaluation
+    from srr_onnx.validation.evaluate import evaluate as evaluate
+    from srr_onnx.validation.measure import RunOptions as RunOptions
+    from srr_onnx.validation.validate import Validation as Validation
+    from srr_onnx.validation.validate import validate as validate
 
 
 def __getattr__(name: str) -> Any:

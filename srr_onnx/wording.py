@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 _UNITS = ("", " k", " M", " G", " T")
 
@@ -25,6 +25,16 @@ def quantity(number: float, unit: str = "") -> str:
 def percent(share: float) -> str:
     """A share as a percentage."""
     return f"{share:.1%}".replace("%", " %")
+
+
+def points(difference: float) -> str:
+    """A difference of shares, in percentage points."""
+    return f"{round(difference * 100, 1) + 0.0:+.1f}"  # + 0.0: no minus before a zero
+
+
+def interval(low: float, high: float, write: Callable[[float], str]) -> str:
+    """Where a figure would lie on other samples of the same kind."""
+    return f"{write(low)} to {write(high)}"
 
 
 def removed(before: float, after: float) -> str:

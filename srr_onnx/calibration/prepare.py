@@ -87,9 +87,7 @@ class Calibration:
 
     def describe(self) -> tuple[str, ...]:
         """What was read, what could not be, and what the user should know."""
-        bad = self.dataset.bad
-        missing = f"{len(bad)} samples could not be read, the first is {bad[0].name!r}: {bad[0].reason}" if bad else ""
-        return tuple(text for text in (self.dataset.describe(), missing, *self.notes) if text)
+        return tuple(text for text in (self.dataset.describe(), self.dataset.describe_bad(), *self.notes) if text)
 
     def judge(self) -> Iterator[Batch]:
         """Batches of the samples that were held out, each of a size that the model takes."""

@@ -20,8 +20,12 @@ RUN = 16
 _OTHER_FLOATS = frozenset({"float64", "float16", "bfloat16"})
 
 
-def open_session(model: Model) -> tuple[Session, bool]:
+def open_session(model: Model, threads: int = 0) -> tuple[Session, bool]:
     """Open a model, in float32 where onnxruntime cannot compute it in the file's element type.
+
+    Args:
+        model: Loaded model.
+        threads: Threads inside one operator; 0 lets the runtime choose.
 
     Returns:
         The session, and whether it computes in float32 in place of another type.
@@ -30,11 +34,11 @@ def open_session(model: Model) -> tuple[Session, bool]:
         ModelError: onnxruntime refuses the model.
     """
     try:
-        return Session(model), False
+        return Session(model, threads=threads), False
     except ModelError:
         if not has_other_floats(model):
             raise
-        return Session(model, as_float32=True), True
+        return Session(model, threads=threads, as_float32=True), True
 
 
 def has_other_floats(model: Model) -> bool:

@@ -36,7 +36,7 @@ _BAR = 30
     "--steps", type=click.IntRange(2, 100), default=16, show_default=True, metavar="N", help="Number of reductions."
 )
 @options.restriction_options
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="For everything random.")
+@options.seed_option
 @options.input_option
 @options.format_option
 def curve(

@@ -46,15 +46,7 @@ def _read_numbers(ctx: click.Context, param: click.Parameter, value: str | None)
     return numbers
 
 
-samples_option = click.option(
-    "--samples",
-    type=click.IntRange(min=1),
-    default=DEFAULT_SAMPLES,
-    show_default=True,
-    metavar="N",
-    help="Samples that are used, chosen at random; all where there are fewer.",
-)
-data_options = combine(
+source_options = combine(
     click.option(
         "--data",
         metavar="SOURCE",
@@ -87,15 +79,26 @@ data_options = combine(
     click.option("--std", callback=_read_numbers, metavar="NUMBERS", help="Divides then, one per channel."),
     click.option("--layout", type=click.Choice(get_args(Layout)), help="Axes of the model's input."),
     click.option("--color", type=click.Choice(get_args(Color)), help="Channels of the model's input."),
-    samples_option,
+)
+data_options = combine(
+    source_options,
+    click.option(
+        "--samples",
+        type=click.IntRange(min=1),
+        default=DEFAULT_SAMPLES,
+        show_default=True,
+        metavar="N",
+        help="Samples that are used, chosen at random; all where there are fewer.",
+    ),
 )
 
-# What the options of `data_options` are called in a command.
-DATA_KEYS = ("data", "labels", "preset", "preprocess", *_SINGLE, "samples")
+# What the options of `source_options` and of `data_options` are called in a command.
+SOURCE_KEYS = ("data", "labels", "preset", "preprocess", *_SINGLE)
+DATA_KEYS = (*SOURCE_KEYS, "samples")
 
 
 def make_dataset(model: Model, **values: Any) -> Dataset | None:
-    """Open the data that the options of `data_options` name.
+    """Open the data that the options of `source_options` name.
 
     Args:
         model: The model that will be fed.

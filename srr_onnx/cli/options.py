@@ -140,6 +140,18 @@ restriction_options = combine(
     ),
     allow_inexact_option,
 )
+import_option = click.option(
+    "--import",
+    "modules",
+    multiple=True,
+    metavar="MODULE",
+    expose_value=False,
+    callback=_import_modules,
+    help="Python module to import first: it may register criteria or readers of data. May be repeated.",
+)
+seed_option = click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="For everything random."
+)
 verify_option = click.option("--no-verify", is_flag=True, help="Write without the proof.")
 criterion_options = combine(
     click.option(
@@ -149,15 +161,7 @@ criterion_options = combine(
         help="reconstruction, srr, srr+reconstruction, l1, l2, fpgm, bn_scale, random, or your own. auto: "
         "reconstruction with --data, else srr.",
     ),
-    click.option(
-        "--import",
-        "modules",
-        multiple=True,
-        metavar="MODULE",
-        expose_value=False,
-        callback=_import_modules,
-        help="Python module to import first: it may register criteria. May be repeated.",
-    ),
+    import_option,
     click.option(
         "--gamma",
         callback=_read_gamma,
@@ -176,7 +180,7 @@ criterion_options = combine(
         type=click.Choice(get_args(FilterChoice)),
         help="srr: which filters go.  [default: removed_nodes; with --gamma paper: l1]",
     ),
-    click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="For everything random."),
+    seed_option,
 )
 
 

@@ -27,6 +27,7 @@ _TEXTS = {
     "recalibrate": "setting statistics of normalizations anew",
     "compare": "comparing with the original",
     "save": "writing",
+    "evaluate": "running the model on samples",
     "measure": "measuring",
 }
 

@@ -12,7 +12,7 @@ import srr_onnx.lossless
 import srr_onnx.pipeline
 from srr_onnx.cli import options
 from srr_onnx.cli.data_options import DATA_KEYS, data_options, make_dataset
-from srr_onnx.cli.gates import EXIT_GATE, check_agreement
+from srr_onnx.cli.gates import check_agreement, end_with_gates
 from srr_onnx.cli.page import write_page
 from srr_onnx.cli.progress import show_progress
 from srr_onnx.cli.report import collect_facts, find_warnings, note_cost, note_guess, note_inlined, show_facts
@@ -177,11 +177,7 @@ def prune(
         note(f"warning: {warning}")
     if no_verify and not dry_run:
         note("warning: not proven, as asked by --no-verify")
-    for gate in gates:
-        if not gate["passed"]:
-            note(f"gate failed: {gate['text']}")
-    if not all(gate["passed"] for gate in gates):
-        click.get_current_context().exit(EXIT_GATE)
+    end_with_gates(gates)
 
 
 def _check_lossless() -> None:

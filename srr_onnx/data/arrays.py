@@ -13,6 +13,7 @@ import numpy as np
 
 from srr_onnx.data.dataset import UnreadableError
 from srr_onnx.data.pictures import resize_pixels
+from srr_onnx.data.preprocessing import Preprocessing
 from srr_onnx.data.recipe import Array, Chosen, ModelInput, Recipe, fit_preprocessing
 from srr_onnx.errors import DataError
 from srr_onnx.graph.model import Shape
@@ -29,11 +30,13 @@ class ArrayInput:
         rows: One sample per row, `(N, ...)`.
         convert: Makes of a row what the model takes.
         text: What is done, for `describe()`.
+        preprocessing: What is done to pixels; None where the rows are passed on as they are.
     """
 
     rows: Array
     convert: Callable[[Array], Array]
     text: str
+    preprocessing: Preprocessing | None = None
 
 
 class ArraySamples:
@@ -120,7 +123,7 @@ def make_shared(array: Array, target: ModelInput, where: str) -> Array:
 
 def make_array_samples(
     arrays: Mapping[str, Array], inputs: Mapping[str, ModelInput], choose: Callable[[str], Chosen], where: str
-) -> tuple[ArraySamples, str]:
+) -> tuple[ArraySamples, str, Preprocessing | None]:
     """Make samples of arrays.
 
     Args:
@@ -130,7 +133,7 @@ def make_array_samples(
         where: Where the arrays come from, for messages.
 
     Returns:
-        The samples, and what is done to them in words.
+        The samples, what is done to them in words, and the preprocessing of the first input, if it has one.
 
     Raises:
         DataError: An array holds no numbers, NaN or infinite ones, or does not fit its input; arrays differ in length.
@@ -146,7 +149,7 @@ def make_array_samples(
         raise DataError(f"{where} holds no samples")
     made = {name: _make_input(array, inputs[name], choose(name), where) for name, array in arrays.items()}
     texts = dict.fromkeys(entry.text for entry in made.values())
-    return ArraySamples(made), "; ".join(texts)
+    return ArraySamples(made), "; ".join(texts), next(iter(made.values())).preprocessing
 
 
 def _make_input(array: Array, target: ModelInput, chosen: Chosen, where: str) -> ArrayInput:
@@ -179,10 +182,12 @@ def _make_input(array: Array, target: ModelInput, chosen: Chosen, where: str) ->
             + ("leave the preprocessing out if it is done already" if kind == "f" else "give floating-point numbers")
         )
     recipe = fit_preprocessing(chosen.preprocessing, target)
+    stated = recipe.stated
     convert, is_resized = _make_convert(array, recipe, chosen, place)
     if not is_resized:
         recipe = dataclasses.replace(recipe, resize=None, crop=None)
-    return ArrayInput(array, convert, f"{chosen.preprocessing.name} ({chosen.origin}): {recipe.describe()}")
+    text = f"{chosen.preprocessing.name} ({chosen.origin}): {recipe.describe()}"
+    return ArrayInput(array, convert, text, stated)
 
 
 def _find_range(array: Array, place: str) -> tuple[float, float]:

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from srr_onnx.errors import DataError
+
+if TYPE_CHECKING:
+    from srr_onnx.data.preprocessing import Preprocessing
 
 Array = np.ndarray[Any, Any]
 Labels = np.ndarray[Any, np.dtype[np.int64]]
@@ -71,6 +74,7 @@ class Dataset:
         classes: Names of the classes, by class.
         shared: Inputs that are the same for all samples, by name, in the shape that the model takes.
         is_made_up: Whether they are drawn, so that what a model makes of them says nothing of its quality.
+        preprocessing: What is done to the first input, if it is.
 
     Attributes:
         name: What the data are called.
@@ -78,6 +82,7 @@ class Dataset:
         labels: Class per sample, `(N,)` int64, known without reading the samples; None where there are none.
         classes: Names of the classes; empty where unknown.
         shared: Inputs that are the same for all samples, by name.
+        preprocessing: What is done to the first input, with layout and color named; None where arrays pass as they are.
         bad: Samples that could not be read, in the order in which they were met; grows while batches are made.
     """
 
@@ -90,6 +95,7 @@ class Dataset:
         classes: Sequence[str] = (),
         shared: Mapping[str, Array] | None = None,
         is_made_up: bool = False,
+        preprocessing: Preprocessing | None = None,
     ) -> None:
         if not len(samples):
             raise DataError(f"{name!r} holds no samples")
@@ -98,6 +104,7 @@ class Dataset:
         self.name, self.labels, self.classes = name, labels, tuple(classes)
         self.shared = dict(shared or {})
         self.is_made_up = is_made_up
+        self.preprocessing = preprocessing
         self.bad: list[BadSample] = []
         self._samples, self._text = samples, text
         self._bad_indices: dict[int, BadSample] = {}
@@ -108,6 +115,13 @@ class Dataset:
     def describe(self) -> str:
         """Say in one line what was read and which preprocessing is used."""
         return self._text if self.labels is not None else f"{self._text}; no labels"
+
+    def describe_bad(self) -> str:
+        """Say in one line how many samples could not be read so far, and why the first; empty where all could."""
+        if not self.bad:
+            return ""
+        first = self.bad[0]
+        return f"{len(self.bad):,} samples could not be read, the first is {first.name!r}: {first.reason}"
 
     def name_of(self, index: int) -> str:
         """Say what a sample is called."""
@@ -127,7 +141,14 @@ class Dataset:
             DataError: There are more or fewer labels than samples.
         """
         return Dataset(
-            self._samples, self.name, self._text, labels, classes or self.classes, self.shared, self.is_made_up
+            self._samples,
+            self.name,
+            self._text,
+            labels,
+            classes or self.classes,
+            self.shared,
+            self.is_made_up,
+            self.preprocessing,
         )
 
     def batches(self, size: int, indices: Sequence[int] | Labels | None = None) -> Iterator[Batch]:

@@ -1,21 +1,18 @@
 """DATA: how a picture becomes the numbers that a model takes, as the user says it.
 
-Makes a `Preprocessing` from a preset, a YAML file or a model's metadata; `recipe.py` fits it to an input. Values are
-checked when one is made, so whoever holds one holds a sound one.
+Makes a `Preprocessing` from a preset or a YAML file; `metadata.py` reads it off a model, `recipe.py` fits it to an
+input. Values are checked when one is made, so whoever holds one holds a sound one.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from srr_onnx.errors import DataError, close_matches, first_line
-from srr_onnx.graph.model import Model
 from srr_onnx.registry import Registry
 
 Size = int | tuple[int, int]
@@ -25,8 +22,6 @@ Color = Literal["auto", "RGB", "BGR", "gray"]
 
 # Far more than anybody writes down; a larger file is something else.
 _MOST_YAML_BYTES = 64_000
-_METADATA_KEY = "preprocessing"
-_METADATA_FIELDS = {"layout", "color", "size", "scale", "mean", "std", "background"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,60 +131,6 @@ def load_preprocessing(path: str | os.PathLike[str]) -> Preprocessing:
         return dataclasses.replace(base.override(**fields), name=path.name)
     except DataError as error:
         raise DataError(f"{str(path)!r}: {error}") from error
-
-
-def read_metadata(model: Model) -> Preprocessing | None:
-    """Read the preprocessing that a model's metadata states under the key "preprocessing", as JSON.
-
-    Args:
-        model: The model; srr_onnx/assets/resnet20_emoji.onnx has such an entry.
-
-    Returns:
-        The preprocessing, None where the model states none.
-
-    Raises:
-        DataError: There is an entry, but not one that can be followed.
-    """
-    text = next((entry.value for entry in model.proto.metadata_props if entry.key == _METADATA_KEY), None)
-    if text is None:
-        return None
-    try:
-        stated = json.loads(text)
-        if not isinstance(stated, dict) or not set(stated) <= _METADATA_FIELDS:
-            raise DataError(f"only {', '.join(sorted(_METADATA_FIELDS))} are understood")  # noqa: TRY301
-        return _from_metadata(stated)
-    except (ValueError, TypeError, ZeroDivisionError, RecursionError, DataError) as error:
-        raise DataError(
-            f"the model's metadata {_METADATA_KEY!r} cannot be followed ({first_line(error)}): say with --preset or "
-            "--preprocess what the pictures need"
-        ) from error
-
-
-def _from_metadata(stated: Mapping[str, Any]) -> Preprocessing:
-    """Metadata say x * scale, then mean and std; another scale than 1 / 255 is moved into mean and std."""
-    scale = float(stated.get("scale", 1.0))
-    if not (math.isfinite(scale) and scale > 0):
-        raise DataError(f"scale is {scale}")
-    mean = tuple(float(number) for number in stated.get("mean", ()))
-    std = tuple(float(number) for number in stated.get("std", ()))
-    is_unit = math.isclose(scale, 1 / 255, rel_tol=1e-6)
-    if not is_unit and scale != 1:
-        mean = tuple(number / scale for number in mean)
-        std = tuple(number / scale for number in std or (1.0,))
-    size = None
-    if "size" in stated:
-        height, width = stated["size"]
-        size = (int(height), int(width))
-    return Preprocessing(
-        "preprocessing of the model",
-        resize=size,
-        range="0..1" if is_unit else "0..255",
-        mean=mean if any(mean) else (),
-        std=std if any(number != 1 for number in std) else (),
-        layout=stated.get("layout", "auto"),
-        color=stated.get("color", "auto"),
-        background=str(stated.get("background", "white")),
-    )
 
 
 def _check_choice(key: str, value: object, choices: tuple[str, ...]) -> None:

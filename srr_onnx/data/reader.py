@@ -73,7 +73,7 @@ class Request:
                 "give an .npz or .npy with arrays of that shape"
             )
         text = f"{text}; {chosen.preprocessing.name} ({chosen.origin}): {recipe.describe()}"
-        return Dataset(PictureFiles(folder, names, recipe), name, text, labels, classes)
+        return Dataset(PictureFiles(folder, names, recipe), name, text, labels, classes, preprocessing=recipe.stated)
 
     def make_from_arrays(
         self,
@@ -113,7 +113,7 @@ class Request:
         for key in rows:
             if not self.model.inputs[key]:
                 raise DataError(f"input {key!r} is a single number: give one, which all samples share")
-        samples, done = make_array_samples(
+        samples, done, preprocessing = make_array_samples(
             rows,
             inputs,
             lambda key: choose_preprocessing(self.model, self.preprocessing, key),
@@ -121,7 +121,7 @@ class Request:
         )
         if shared:
             done += f"; {', '.join(shared)} shared by all"
-        return Dataset(samples, name, f"{text}; {done}", labels, classes, shared)
+        return Dataset(samples, name, f"{text}; {done}", labels, classes, shared, preprocessing=preprocessing)
 
     def find_shared(self, arrays: Mapping[str, Array]) -> frozenset[str]:
         """Find the arrays, by name of the model's input, that have exactly its shape and no row per sample."""

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from srr_onnx.data.preprocessing import Layout, Preprocessing, Size, presets, read_metadata
+from srr_onnx.data.metadata import read_metadata
+from srr_onnx.data.preprocessing import Color, Layout, Preprocessing, Size, presets
 from srr_onnx.errors import DataError
 from srr_onnx.graph.model import Model, Shape
 
@@ -36,7 +37,7 @@ class ModelInput:
     shape: Shape
     dtype: np.dtype[Any]
 
-    def find_layout(self, wanted: Layout = "auto") -> str | None:
+    def find_layout(self, wanted: Layout = "auto") -> Layout | None:
         """Find which axis holds the channels of a picture.
 
         Args:
@@ -131,7 +132,7 @@ class Recipe:
 
     target: ModelInput
     preprocessing: Preprocessing
-    layout: str | None
+    layout: Layout | None
     channels: int
     size: tuple[int, int]
     resize: Size | None
@@ -176,7 +177,14 @@ class Recipe:
         return ", ".join(words)
 
     @property
-    def _color(self) -> str:
+    def stated(self) -> Preprocessing:
+        """The preprocessing as it is stored with a model: layout and color are named, sizes can be fitted anew."""
+        if self.layout is None:
+            return self.preprocessing
+        return dataclasses.replace(self.preprocessing, layout=self.layout, color=self._color)
+
+    @property
+    def _color(self) -> Color:
         return (
             ("gray" if self.channels == 1 else "RGB")
             if self.preprocessing.color == "auto"

@@ -170,6 +170,43 @@ def _copy_fields(stream: _Stream, length: int, special: Mapping[int, Callable[[_
     return b"".join(parts)
 
 
+def copy_without(
+    source: IO[bytes], size: int, target: IO[bytes], number: int, is_left_out: Callable[[bytes], bool]
+) -> None:
+    """Copy a message byte by byte, without some of the records of one field.
+
+    Args:
+        source: Binary file; read once, to its end.
+        size: Its size in bytes.
+        target: Binary file.
+        number: Of the field.
+        is_left_out: Tells by its content whether a record is left out.
+
+    Raises:
+        DecodeError: The file is no message, or is truncated.
+    """
+    stream = _Stream(source, size)
+    try:
+        while stream.left:
+            tag = stream.varint()
+            kind = tag & 7
+            if kind == _LENGTH_DELIMITED:
+                length = stream.varint()
+                head, content = _varint(tag) + _varint(length), stream.read_array(length)
+                if tag >> 3 == number and is_left_out(content.tobytes()):
+                    continue
+                target.write(head)
+                target.write(content.data)
+            elif kind == _VARINT:
+                target.write(_varint(tag) + _varint(stream.varint()))
+            elif kind in (_FIXED32, _FIXED64):
+                target.write(_varint(tag) + stream.read(4 if kind == _FIXED32 else 8))
+            else:
+                raise DecodeError(f"no such field type: {kind}")
+    finally:
+        stream.close()
+
+
 def write_model(file: IO[bytes], proto: onnx.ModelProto, payload: Mapping[str, Array]) -> None:
     """Write a model whose large initializers are empty in the protobuf.
 

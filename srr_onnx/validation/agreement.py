@@ -4,32 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from srr_onnx.errors import DataError
 from srr_onnx.targets.onnxruntime import Session
+from srr_onnx.validation.estimates import Estimate, estimate_mean, estimate_share
 
 Array = np.ndarray[Any, Any]
-
-CONFIDENCE = 0.95
-_RESAMPLES = 1000
-
-
-@dataclasses.dataclass(frozen=True)
-class Estimate:
-    """A mean over samples with its 95 % interval."""
-
-    mean: float
-    low: float
-    high: float
-
-    def to_json(self) -> dict[str, float]:
-        """Plain form."""
-        return dataclasses.asdict(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +44,69 @@ class Agreement:
         return dataclasses.asdict(self)
 
 
+class AgreementCount:
+    """Collects how two models compare, a few samples at a time.
+
+    Args:
+        outputs: Names of the outputs.
+        class_axes: Axis of the classes per output; None, or no entry, where it has none. All other axes are positions.
+
+    Attributes:
+        skipped: Why an output was not compared, on some samples at least, by its name.
+    """
+
+    def __init__(self, outputs: Sequence[str], class_axes: Mapping[str, int | None]) -> None:
+        self._outputs, self._class_axes = tuple(outputs), class_axes
+        self._rows: dict[str, list[tuple[float, float, float, float]]] = {}
+        self._is_probability: dict[str, bool] = {}
+        self.skipped: dict[str, str] = {}
+
+    def add(self, reference: Mapping[str, Array], candidate: Mapping[str, Array], count: int) -> None:
+        """Compare what two models gave.
+
+        Args:
+            reference: Outputs of the original, by name.
+            candidate: Outputs of the other one.
+            count: Samples that they are for.
+
+        Raises:
+            DataError: The candidate is not finite where the reference is.
+        """
+        for name in self._outputs:
+            pair = np.asarray(reference[name]), np.asarray(candidate[name])
+            if pair[0].dtype.kind != "f":
+                self.skipped[name] = "it holds no floating-point numbers"
+            elif pair[0].shape != pair[1].shape:
+                self.skipped[name] = f"shape {list(pair[0].shape)} became {list(pair[1].shape)} on some samples"
+            elif pair[0].size:
+                pair, axis = _mask(*pair, name), self._class_axes.get(name)
+                self._rows.setdefault(name, []).extend(_compare(*pair, count, axis))
+                is_one = axis is not None and _is_probability(np.moveaxis(pair[0], axis, -1))
+                self._is_probability[name] = self._is_probability.get(name, True) and is_one
+
+    def summarize(self, seed: int = 0) -> list[Agreement]:
+        """Say how the models compare.
+
+        Args:
+            seed: For the resampling behind the intervals.
+
+        Returns:
+            One entry per floating-point output, in the order of the outputs.
+
+        Raises:
+            DataError: There are no samples, or no output to compare.
+        """
+        if not self._rows:
+            raise DataError("there is nothing to compare: no samples, or no output of floating-point numbers")
+        return [
+            dataclasses.replace(
+                _summarize(name, np.array(self._rows[name]), seed), is_probability=self._is_probability[name]
+            )
+            for name in self._outputs
+            if name in self._rows
+        ]
+
+
 def measure_agreement(
     reference: Session,
     candidate: Session,
@@ -83,24 +130,16 @@ def measure_agreement(
         DataError: There are no samples, no output to compare, or the candidate is not finite where the reference is.
         ModelError: A model cannot run on the samples.
     """
-    rows: dict[str, list[tuple[float, float, float, float]]] = {}
-    probable: dict[str, bool] = {}
+    counts = AgreementCount(reference.outputs, class_axes)
     for feeds in batches:
-        count = len(next(iter(feeds.values())))
-        wanted, given = reference.run(feeds), candidate.run(feeds)
-        for name in reference.outputs:
-            pair = np.asarray(wanted[name]), np.asarray(given[name])
-            if pair[0].dtype.kind == "f" and pair[0].shape == pair[1].shape and pair[0].size:
-                pair, axis = _mask(*pair, name), class_axes.get(name)
-                rows.setdefault(name, []).extend(_compare(*pair, count, axis))
-                is_one = axis is not None and _is_probability(np.moveaxis(pair[0], axis, -1))
-                probable[name] = probable.get(name, True) and is_one
-    if not rows:
-        raise DataError("there is nothing to compare: no samples, or no output of floating-point numbers")
-    return [
-        dataclasses.replace(_summarize(name, np.array(found), seed), is_probability=probable[name])
-        for name, found in rows.items()
-    ]
+        counts.add(reference.run(feeds), candidate.run(feeds), len(next(iter(feeds.values()))))
+    return counts.summarize(seed)
+
+
+def find_main(outputs: Sequence[Agreement]) -> Agreement | None:
+    """Find the output that speaks of classes: the first of probabilities, else the first that has any."""
+    able = [found for found in outputs if found.top1 is not None]
+    return next((found for found in able if found.is_probability), able[0] if able else None)
 
 
 def _mask(wanted: Array, given: Array, name: str) -> tuple[Array, Array]:
@@ -108,8 +147,8 @@ def _mask(wanted: Array, given: Array, name: str) -> tuple[Array, Array]:
     is_finite = np.isfinite(wanted)
     if not np.isfinite(given[is_finite]).all():
         raise DataError(
-            f"output {name!r} of the pruned model is NaN or infinite on samples where the original's is not: "
-            "check the preprocessing, or give --compensate none"
+            f"output {name!r} of the candidate is NaN or infinite on samples where the original's is not: check the "
+            "preprocessing, or, after pruning, give --compensate none"
         )
     return np.where(is_finite, wanted, 0), np.where(is_finite, given, 0)
 
@@ -151,32 +190,14 @@ def _summarize(name: str, rows: Array, seed: int) -> Agreement:
     top1, cosine, kl, largest = rows.T
     has_classes = not np.isnan(top1).any()
     is_binary = has_classes and bool(np.isin(top1, (0.0, 1.0)).all())
+    agreed = None
+    if has_classes:
+        agreed = estimate_share(int(top1.sum()), len(top1)) if is_binary else estimate_mean(top1, seed)
     return Agreement(
         output=name,
         samples=len(rows),
-        top1=(_wilson(top1) if is_binary else _bootstrap(top1, seed)) if has_classes else None,
-        cosine=_bootstrap(cosine, seed),
-        kl=_bootstrap(kl, seed) if has_classes else None,
+        top1=agreed,
+        cosine=estimate_mean(cosine, seed),
+        kl=estimate_mean(kl, seed) if has_classes else None,
         max_abs=float(largest.max()),
     )
-
-
-def _wilson(hits: Array) -> Estimate:
-    """Interval of a share, which also holds near 0 and 1.
-
-    Source:
-        Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22, 1927.
-    """
-    count, share = len(hits), float(hits.mean())
-    z = statistics.NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
-    center = (share + z * z / (2 * count)) / (1 + z * z / count)
-    half = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    return Estimate(share, min(share, max(0.0, center - half)), max(share, min(1.0, center + half)))
-
-
-def _bootstrap(values: Array, seed: int) -> Estimate:
-    """Percentile interval of a mean."""
-    rng = np.random.default_rng(seed)
-    means = [float(values[rng.integers(0, len(values), len(values))].mean()) for _ in range(_RESAMPLES)]
-    low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return Estimate(float(values.mean()), float(low), float(high))

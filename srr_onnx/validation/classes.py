@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from srr_onnx.graph.model import Model, Node
+from srr_onnx.graph.model import Model, Node, Shape
 
 # Axis of the sums or shares that an operator makes; counted from the end where negative.
 _AXES = {"Conv": 1, "ConvTranspose": 1, "MatMul": -1, "Gemm": -1, "LayerNormalization": -1}
 _SHARES = frozenset({"Softmax", "LogSoftmax"})
 
 
-def find_class_axis(model: Model, name: str) -> int | None:
+def find_class_axis(model: Model, name: str, seen: Shape = ()) -> int | None:
     """Find the axis along which an output has one score per class; all other axes are positions.
 
     It is the second of (N, C) and of maps (N, C, H, W). Three axes are (N, T, C) or (N, C, T): there the operator tells
@@ -19,11 +19,12 @@ def find_class_axis(model: Model, name: str) -> int | None:
     Args:
         model: Loaded model.
         name: One of its outputs.
+        seen: Shape that a run gave it, for where the file does not tell.
 
     Returns:
         The axis, None where there is none with more than one class.
     """
-    shape = model.shapes.get(name, ())
+    shape = model.shapes.get(name, seen)
     if len(shape) < 2:
         return None
     axis = 1 if len(shape) != 3 else _follow_back(model, name)

@@ -10,7 +10,7 @@ from srr_onnx.errors import DataError
 from srr_onnx.graph.model import Model
 from srr_onnx.targets.onnxruntime import Session
 from srr_onnx.validation.accuracy import Accuracy, measure_accuracy
-from srr_onnx.validation.agreement import Agreement, measure_agreement
+from srr_onnx.validation.agreement import Agreement, find_main, measure_agreement
 from srr_onnx.validation.classes import find_class_axis
 
 
@@ -33,8 +33,7 @@ class Judgement:
     @property
     def main(self) -> Agreement | None:
         """The output that speaks of classes: the first of probabilities, else the first that has any."""
-        able = [found for found in self.outputs if found.top1 is not None]
-        return next((found for found in able if found.is_probability), able[0] if able else None)
+        return find_main(self.outputs)
 
     def to_json(self) -> dict[str, Any]:
         """Plain form, as in plan files."""

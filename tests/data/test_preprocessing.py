@@ -7,7 +7,8 @@ import pytest
 from data_models import picture_model
 from documented import ROOT
 
-from srr_onnx.data.preprocessing import Preprocessing, load_preprocessing, presets, read_metadata
+from srr_onnx.data.metadata import read_metadata
+from srr_onnx.data.preprocessing import Preprocessing, load_preprocessing, presets
 from srr_onnx.data.recipe import choose_preprocessing, find_inputs, fit_preprocessing
 from srr_onnx.errors import DataError
 from srr_onnx.graph.load import load_model

@@ -70,7 +70,7 @@ def test_what_is_masked_in_the_reference_is_left_out_and_what_breaks_in_the_cand
     rows = scores()
     rows[:, 2] = -np.inf
     assert measure_agreement(Fixed(), Fixed(), batches(rows), AXES)[0].max_abs == 0
-    with pytest.raises(DataError, match="'y' of the pruned model is NaN"):
+    with pytest.raises(DataError, match="'y' of the candidate is NaN"):
         measure_agreement(Fixed(), Fixed(lambda x: np.full_like(x, np.nan)), batches(scores()), AXES)
 
 

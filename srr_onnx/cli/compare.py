@@ -1,0 +1,124 @@
+"""`srr-onnx compare`: a candidate beside its reference, with gates for CI."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from srr_onnx.cli import options
+from srr_onnx.cli.data_options import SOURCE_KEYS, make_dataset, source_options
+from srr_onnx.cli.gates import describe_gates, end_with_gates
+from srr_onnx.cli.progress import show_progress
+from srr_onnx.cli.report import note_guess
+from srr_onnx.cli.run_options import make_run_options, run_options, show_agreement
+from srr_onnx.cli.tables import note, show_json, show_line, show_table
+from srr_onnx.graph.cost import CONVENTION
+from srr_onnx.graph.load import load_model
+from srr_onnx.validation.validate import Validation, validate
+from srr_onnx.wording import interval, percent, points, quantity, removed
+
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
+
+
+def _read_size(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+    """Read 10MB, 9.5 MiB or a number of bytes."""
+    if value is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(|K|M|G|KI|MI|GI)B?", value.strip().upper(), re.ASCII)
+    if found is None or float(found[1]) <= 0:
+        raise click.BadParameter(f"{value!r} is no size: give a number with a unit, such as 10MB or 9.5MiB", ctx, param)
+    return int(float(found[1]) * _UNITS[found[2]])
+
+
+@click.command()
+@click.argument("reference", type=click.Path(path_type=Path, readable=False))
+@click.argument("candidate", type=click.Path(path_type=Path, readable=False))
+@source_options
+@run_options
+@click.option(
+    "--max-accuracy-drop",
+    callback=options.read_share,
+    metavar="SHARE",
+    help="Gate: accuracy may be lower by this share of the samples, 0.01 or 1%.",
+)
+@click.option(
+    "--min-agreement",
+    callback=options.read_share,
+    metavar="SHARE",
+    help="Gate: share of the samples on which both find the same class.",
+)
+@click.option("--max-size", callback=_read_size, metavar="SIZE", help="Gate: size of the candidate's file, 10MB.")
+@options.input_option
+@options.import_option
+@options.format_option
+def compare(
+    reference: Path,
+    candidate: Path,
+    max_accuracy_drop: float | None,
+    min_agreement: float | None,
+    max_size: int | None,
+    inputs: Mapping[str, Sequence[int]],
+    output_format: str,
+    **values: Any,
+) -> None:
+    """Compare a model with its reference: cost, accuracy, agreement.
+
+    Without --data both run on made-up random inputs. Gates make it a test for CI: where one fails, the command says so
+    and ends with exit code 3.
+    """
+    for value, option in ((max_accuracy_drop, "--max-accuracy-drop"), (min_agreement, "--min-agreement")):
+        if value is not None and values["data"] is None:
+            raise click.UsageError(f"{option} is measured on samples: give --data too")
+    run = make_run_options(values)
+    with show_progress() as tell:
+        loaded = load_model(reference, inputs)
+        found = validate(
+            loaded,
+            candidate,
+            make_dataset(loaded, **{key: values[key] for key in SOURCE_KEYS}),
+            max_accuracy_drop=max_accuracy_drop,
+            min_agreement=min_agreement,
+            max_size=max_size,
+            options=run,
+            input_shapes=inputs,
+            on_stage=tell,
+        )
+    gates = describe_gates(found.gates)
+    if output_format == "json":
+        show_json({"schema": "srr-onnx/compare/1", "convention": CONVENTION, **found.to_json(), "gates": gates})
+    else:
+        _show(found, gates)
+    for text in found.notes:
+        note(f"note: {text}")
+    note_guess(loaded)
+    end_with_gates(gates)
+
+
+def _show(found: Validation, gates: Sequence[Mapping[str, Any]]) -> None:
+    sides = found.reference, found.candidate
+    rows = [
+        _row("MACs", [side.cost.macs for side in sides], quantity),
+        _row("parameters", [side.cost.params for side in sides], quantity),
+        _row("file size", [side.size_bytes for side in sides], lambda size: quantity(size, "B")),
+    ]
+    if found.accuracy_drop is not None:
+        shares = [side.accuracy.top1 for side in sides if side.accuracy is not None]
+        drop = found.accuracy_drop
+        between = interval(-drop.high, -drop.low, points)
+        rows.append(("accuracy", *map(percent, shares), f"{points(-drop.mean)} points ({between})"))
+    show_table(("", "reference", "candidate", "change"), rows)
+    show_agreement(found.agreement)
+    show_line()
+    kind = "made-up random inputs" if found.is_made_up else "samples"
+    show_line(f"{'measured':<10}on {found.samples:,} {kind}; intervals of 95 % in brackets")
+    show_line(f"{'counted':<10}{CONVENTION}")
+    for gate in gates:
+        show_line(f"{'passed' if gate['passed'] else 'FAILED':<10}{gate['text']}")
+
+
+def _row(label: str, values: Sequence[float], write: Callable[[float], str]) -> tuple[str, ...]:
+    return label, *map(write, values), removed(*values)

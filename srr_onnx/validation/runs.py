@@ -1,0 +1,203 @@
+"""VALIDATE: one or several models over all samples of a data set, many runs at a time.
+
+Every run uses one thread, and many runs go on beside each other: so the numbers do not depend on how many workers
+there are, and neither does their order.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import os
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from srr_onnx.calibration.runs import find_run_size, has_fixed_batch, open_session
+from srr_onnx.data.dataset import Batch, Dataset, Labels
+from srr_onnx.errors import DataError
+from srr_onnx.graph.model import Model, Shape
+from srr_onnx.targets.onnxruntime import Session
+
+Array = np.ndarray[Any, Any]
+
+# Runs that wait for each worker: enough that none stands idle while pictures are decoded.
+_AHEAD = 2
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Run:
+    """What models gave for a few samples.
+
+    Attributes:
+        batch: The samples.
+        outputs: Outputs by name, one entry per model.
+    """
+
+    batch: Batch
+    outputs: tuple[Mapping[str, Array], ...]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Opened:
+    """Models that take the same samples, opened in the runtime.
+
+    Attributes:
+        models: The models.
+        sessions: The same, opened with one thread each; a session may be run by many threads at once.
+        replaced: Places of the models that run in float32, since the runtime does not take their own type.
+    """
+
+    models: tuple[Model, ...]
+    sessions: tuple[Session, ...]
+    replaced: tuple[int, ...]
+
+
+def open_models(*models: Model) -> Opened:
+    """Open models that take the same samples in the runtime.
+
+    Args:
+        models: Loaded models; the first is the reference.
+
+    Returns:
+        The opened models.
+
+    Raises:
+        DataError: Their inputs or outputs differ in more than the batch, or the width of floating-point numbers.
+        ModelError: The runtime refuses one.
+    """
+    for model in models[1:]:
+        _check_alike(
+            "input",
+            *({name: _describe(m, name, shape) for name, shape in m.inputs.items()} for m in (models[0], model)),
+        )
+        _check_alike(
+            "output",
+            *({name: _describe(m, name, m.shapes.get(name)) for name in m.outputs} for m in (models[0], model)),
+        )
+    opened = [open_session(model, threads=1) for model in models]
+    replaced = tuple(place for place, (_, as_float32) in enumerate(opened) if as_float32)
+    return Opened(tuple(models), tuple(session for session, _ in opened), replaced)
+
+
+def choose_batch(opened: Opened, dataset: Dataset, indices: Labels, wanted: int | None = None) -> int:
+    """Choose how many samples go into one run.
+
+    Args:
+        opened: The models.
+        dataset: The samples.
+        indices: Which of them will be run.
+        wanted: What the user asks for.
+
+    Returns:
+        Samples per run.
+
+    Raises:
+        DataError: The wanted size, or the sizes that the models state, do not go together.
+        ModelError: A model does not run on the samples.
+    """
+    feeds = next(dataset.batches(2, indices)).feeds
+    pairs = zip(opened.models, opened.sessions, strict=True)
+    rows = {name: array for name, array in feeds.items() if name not in dataset.shared}
+    sizes = [find_run_size(model, session, _fit(rows, model), _fit(dataset.shared, model)) for model, session in pairs]
+    stated = {size for model, size in zip(opened.models, sizes, strict=True) if has_fixed_batch(model, rows)}
+    if len(stated) > 1:
+        listed = " and ".join(map(str, sorted(stated)))
+        raise DataError(f"the models take {listed} samples in one run: export both with the same, or an open, batch")
+    size = min(stated or sizes)
+    is_bound = stated or (size == 1 and len(next(iter(rows.values()))) > 1)
+    if wanted is not None and wanted != size and is_bound:
+        raise DataError(f"batches of {wanted} are not possible: one run of the model takes {size} samples")
+    return size if wanted is None else wanted
+
+
+def run_models(
+    opened: Opened, batches: Iterable[Batch], size: int, workers: int, shared: Collection[str] = ()
+) -> Iterator[Run]:
+    """Run models on samples.
+
+    Args:
+        opened: The models.
+        batches: The samples; where the models state how many they take, smaller batches are filled up with copies of
+            their last sample, and what is computed of those is left out.
+        size: Samples per run.
+        workers: Runs beside each other.
+        shared: Names of the inputs that all samples share, which are never filled up.
+
+    Yields:
+        What the models gave, in the order of the batches.
+
+    Raises:
+        ModelError: A model cannot run on the samples.
+    """
+
+    def run(batch: Batch) -> Run:
+        count = len(batch.indices)
+        rows = {name: array for name, array in batch.feeds.items() if name not in shared}
+        common = {name: array for name, array in batch.feeds.items() if name in shared}
+        found = []
+        for model, session in zip(opened.models, opened.sessions, strict=True):
+            missing = size - count if has_fixed_batch(model, rows) else 0
+            outputs = session.run({**_fit(rows, model, missing), **_fit(common, model)})
+            found.append({name: _cut(array, count, size) for name, array in outputs.items()} if missing else outputs)
+        return Run(batch, tuple(found))
+
+    with ThreadPoolExecutor(workers) as pool:
+        waiting: deque[Future[Run]] = deque()
+        source = iter(batches)
+        try:
+            for batch in itertools.islice(source, _AHEAD * workers):
+                waiting.append(pool.submit(run, batch))
+            while waiting:
+                done = waiting.popleft().result()
+                waiting.extend(pool.submit(run, batch) for batch in itertools.islice(source, 1))
+                yield done
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def count_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _describe(model: Model, name: str, shape: Shape | None) -> str:
+    """Kind of numbers and shape of one sample, as far as known."""
+    dtype = model.dtypes.get(name)
+    kind = "numbers" if dtype is None else "float" if _is_float(dtype) else dtype.name
+    return f"{kind} of unknown shape" if shape is None else f"{kind} {'x'.join(map(str, shape[1:])) or 'scalar'}"
+
+
+def _is_float(dtype: np.dtype[Any]) -> bool:
+    return dtype.kind == "f" or dtype.name == "bfloat16"
+
+
+def _check_alike(what: str, wanted: Mapping[str, str], found: Mapping[str, str]) -> None:
+    if wanted == found:
+        return
+    names = set(wanted) ^ set(found) or {name for name in wanted if wanted[name] != found[name]}
+    first, second = (
+        ", ".join(f"{name!r} ({text})" for name, text in part.items() if name in names) or f"no such {what}"
+        for part in (wanted, found)
+    )
+    raise DataError(
+        f"the models cannot be compared, as their {what}s differ: the reference has {first}, the candidate {second}"
+    )
+
+
+def _fit(feeds: Mapping[str, Array], model: Model, missing: int = 0) -> dict[str, Array]:
+    """Repeat the last sample so many times, and give floating-point numbers the model's own type."""
+    found = {}
+    for name, array in feeds.items():
+        whole = np.concatenate([array, np.repeat(array[-1:], missing, axis=0)]) if missing else array
+        found[name] = whole.astype(model.dtypes[name], copy=False) if _is_float(whole.dtype) else whole
+    return found
+
+
+def _cut(array: Array, count: int, size: int) -> Array:
+    """The part of an output that belongs to the first samples; all where samples do not lie along the first axis."""
+    return array[: len(array) // size * count] if array.ndim and len(array) % size == 0 else array
