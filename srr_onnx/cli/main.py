@@ -30,7 +30,7 @@ COMMANDS = {
     "prune": ("srr_onnx.cli.prune", "Make a model smaller and prove the result."),
     "apply": ("srr_onnx.cli.apply", "Replay a plan that `prune` has written."),
     "evaluate": ("srr_onnx.cli.evaluate", "Measure accuracy on labelled data, or agreement with another model."),
-    "compare": ("srr_onnx.cli.compare", "Compare a model with its reference: cost, accuracy, agreement; gates for CI."),
+    "compare": ("srr_onnx.cli.compare", "Compare a model with its reference: cost, accuracy, agreement."),
     "demo": ("srr_onnx.cli.demo", "Prune the bundled model; measure accuracy and latency before and after."),
 }
 
