@@ -7,6 +7,7 @@ The samples are repeated up to the number asked for, mirrored every other time: 
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import subprocess
@@ -76,10 +77,15 @@ def main(models: tuple[Path, ...], data: Path, samples: int, out: Path) -> None:
 
 
 def write_results(rows: list[dict[str, object]], out: Path) -> None:
-    """Write the CSV file and the table of docs/performance.md."""
-    write_csv(out / "compensation_time.csv", tuple(rows[0]), rows)
+    """Write the CSV file and the table of docs/performance.md; rows of models that were not run again stay."""
+    path, names = out / "compensation_time.csv", {row["model"] for row in rows}
+    if path.exists():
+        with path.open(newline="") as file:
+            rows = [row for row in csv.DictReader(file) if row["model"] not in names] + rows
+    rows.sort(key=lambda row: str(row["model"]))
+    write_csv(path, tuple(rows[0]), rows)
     lines = ["| model | samples | whole command | largest memory |", "|---|---|---|---|"]
-    lines += [f"| {r['model']} | {r['samples']} | {r['seconds']:.0f} s | {r['memory_mb']:,} MB |" for r in rows]
+    lines += [f"| {r['model']} | {r['samples']} | {float(r['seconds']):.0f} s | {int(r['memory_mb']):,} MB |" for r in rows]
     replace_between(PAGE, "compensation", "\n".join(lines))
 
 

@@ -26,7 +26,7 @@ Positions = np.ndarray[Any, np.dtype[np.int64]]
 
 
 # Longer axes have no labels: they would take more memory than the network.
-MOST_CHANNELS = 1 << 22
+_MOST_CHANNELS = 1 << 22
 
 
 class CannotFollow(Exception):  # noqa: N818 - a signal to the engine, never seen by a user
@@ -228,9 +228,18 @@ def fresh_labels(labels: ChannelLabels, count: int) -> Labels:
     Raises:
         CannotFollow: There would.
     """
-    if count > MOST_CHANNELS:
-        raise CannotFollow(FreezeReason.LAYOUT, f"an axis of {count} channels")
+    check_length(count)
     return labels.fresh(count)
+
+
+def check_length(count: int) -> None:
+    """Stop at an axis that is too long to be labelled.
+
+    Raises:
+        CannotFollow: It is.
+    """
+    if count > _MOST_CHANNELS:
+        raise CannotFollow(FreezeReason.LAYOUT, f"an axis of {count} channels")
 
 
 class State:

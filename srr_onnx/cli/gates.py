@@ -70,7 +70,8 @@ def check_agreement(judgement: Judgement | None, least: float | None) -> list[di
     main = judgement.main
     share = None if main is None or main.top1 is None else main.top1.mean
     gates = (at_least("agreement", share, least),)
-    return describe_gates(gates, judgement.note or "no output has classes that could be compared")
+    why = "no output has classes that could be compared" if judgement.outputs else judgement.note
+    return describe_gates(gates, why)
 
 
 def end_with_gates(gates: Sequence[Mapping[str, Any]]) -> None:

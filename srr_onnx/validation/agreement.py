@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from srr_onnx.errors import DataError
-from srr_onnx.targets.onnxruntime import Session
 from srr_onnx.validation.estimates import Estimate, estimate_mean, estimate_share
 
 Array = np.ndarray[Any, Any]
@@ -105,35 +104,6 @@ class AgreementCount:
             for name in self._outputs
             if name in self._rows
         ]
-
-
-def measure_agreement(
-    reference: Session,
-    candidate: Session,
-    batches: Iterable[Mapping[str, Array]],
-    class_axes: Mapping[str, int | None],
-    seed: int = 0,
-) -> list[Agreement]:
-    """Compare two models.
-
-    Args:
-        reference: The original.
-        candidate: The other one, with the same inputs and outputs.
-        batches: Inputs by name; samples lie along the first axis of the first.
-        class_axes: Axis of the classes per output; None, or no entry, where it has none. All other axes are positions.
-        seed: For the resampling behind the intervals.
-
-    Returns:
-        One entry per floating-point output, in the order of the outputs.
-
-    Raises:
-        DataError: There are no samples, no output to compare, or the candidate is not finite where the reference is.
-        ModelError: A model cannot run on the samples.
-    """
-    counts = AgreementCount(reference.outputs, class_axes)
-    for feeds in batches:
-        counts.add(reference.run(feeds), candidate.run(feeds), len(next(iter(feeds.values()))))
-    return counts.summarize(seed)
 
 
 def find_main(outputs: Sequence[Agreement]) -> Agreement | None:

@@ -6,11 +6,13 @@ import dataclasses
 from typing import Any
 
 from srr_onnx.calibration.prepare import Calibration
+from srr_onnx.data.dataset import Dataset
 from srr_onnx.errors import DataError
 from srr_onnx.graph.model import Model
 from srr_onnx.targets.onnxruntime import Session
-from srr_onnx.validation.accuracy import Accuracy, measure_accuracy
-from srr_onnx.validation.agreement import Agreement, find_main, measure_agreement
+from srr_onnx.validation.accuracy import Accuracy, AccuracyCount
+from srr_onnx.validation.agreement import Agreement, AgreementCount, find_main
+from srr_onnx.validation.class_names import Classes, find_classes
 from srr_onnx.validation.classes import find_class_axis
 
 
@@ -21,7 +23,7 @@ class Judgement:
     Attributes:
         outputs: Agreement per output.
         accuracy: Accuracy of the original and of the result; None without labels that fit.
-        note: What could not be compared, and why.
+        note: What could not be compared, and why; what is doubtful about the labels.
         is_made_up: Whether the samples were, so that nothing of this speaks of real ones.
     """
 
@@ -74,19 +76,28 @@ def judge(model: Model, candidate: Model, calibration: Calibration, seed: int = 
         return Judgement((), None, "nothing was compared with the original: no sample that was held out can be used")
     if not any(model.dtypes[name].kind == "f" for name in model.outputs if name in model.dtypes):
         return Judgement((), None, "nothing was compared with the original: no output holds floating-point numbers")
-    axes = {name: find_class_axis(model, name) for name in model.outputs}
-    outputs = measure_agreement(*sessions, (batch.feeds for batch in batches), axes, seed)
-    accuracy, note = None, ""
-    if calibration.dataset.labels is not None:
+    agreement = AgreementCount(model.outputs, {name: find_class_axis(model, name) for name in model.outputs})
+    classes = _find_classes(model, calibration.dataset)
+    accuracies = [] if classes.output is None else [AccuracyCount(classes.output) for _ in sessions]
+    for batch in batches:
+        runs = [session.run(batch.feeds) for session in sessions]
+        agreement.add(*runs, len(batch.indices))
         try:
-            before, after = (
-                measure_accuracy(
-                    session,
-                    ((batch.feeds, batch.labels) for batch in batches if batch.labels is not None),
-                )
-                for session in sessions
-            )
-            accuracy = before, after
-        except DataError as error:  # labels of something else than the model's classes
-            note = f"no accuracy is told: {error}"
-    return Judgement(tuple(outputs), accuracy, note, calibration.dataset.is_made_up)
+            for count, outputs in zip(accuracies, runs, strict=False):
+                assert batch.labels is not None, "there is an output of classes with labels only"
+                count.add(outputs, batch.labels)
+        except DataError as error:  # the outputs have other shapes than the file says
+            accuracies, classes = [], _without_accuracy(error)
+    accuracy = (accuracies[0].summarize(), accuracies[1].summarize()) if accuracies else None
+    return Judgement(tuple(agreement.summarize(seed)), accuracy, classes.note, calibration.dataset.is_made_up)
+
+
+def _find_classes(model: Model, dataset: Dataset) -> Classes:
+    try:
+        return find_classes(model, dataset, None, is_needed=False)
+    except DataError as error:  # labels of something else than the model's classes
+        return _without_accuracy(error)
+
+
+def _without_accuracy(error: DataError) -> Classes:
+    return Classes(None, note=f"no accuracy is told: {error}")

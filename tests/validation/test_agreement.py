@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from srr_onnx.errors import DataError
-from srr_onnx.validation.agreement import measure_agreement
+from srr_onnx.validation.agreement import AgreementCount
 
 AXES = {"y": 1}
 
@@ -20,6 +20,13 @@ class Fixed:
 
     def run(self, feeds):
         return {name: self._change(feeds["x"]) for name in self.outputs}
+
+
+def measure_agreement(reference, candidate, batches, class_axes):
+    counts = AgreementCount(reference.outputs, class_axes)
+    for feeds in batches:
+        counts.add(reference.run(feeds), candidate.run(feeds), len(feeds["x"]))
+    return counts.summarize()
 
 
 def batches(rows, size=3):

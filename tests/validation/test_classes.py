@@ -8,7 +8,7 @@ from builders import Graph
 
 from srr_onnx.graph.load import load_model
 from srr_onnx.targets.onnxruntime import Session
-from srr_onnx.validation.agreement import measure_agreement
+from srr_onnx.validation.agreement import AgreementCount
 from srr_onnx.validation.classes import find_class_axis, has_classes
 
 
@@ -62,6 +62,8 @@ def test_positions_agree_one_by_one() -> None:
             return {y: scores}
 
     feeds = {"x": np.random.default_rng(0).standard_normal((2, 6, 5)).astype(np.float32)}
-    (found,) = measure_agreement(Session(model), Turned(), [feeds], {y: find_class_axis(model, y)})
+    counts = AgreementCount(model.outputs, {y: find_class_axis(model, y)})
+    counts.add(Session(model).run(feeds), Turned().run(feeds), 2)
+    (found,) = counts.summarize()
     assert found.samples == 2
     assert found.top1.mean == pytest.approx(0.8)  # four of five positions

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from srr_onnx.analysis.labels import FreezeReason, Labels
-from srr_onnx.analysis.rule import MOST_CHANNELS, Axes, CannotFollow, Change, Op, channel_rule
+from srr_onnx.analysis.rule import Axes, CannotFollow, Change, Op, channel_rule, check_length
 from srr_onnx.analysis.rules.elementwise import BROADCASTING
 from srr_onnx.analysis.rules.reshaping import check_target
 
@@ -70,10 +70,11 @@ def tile(op: Op) -> None:
         elif labels is not None and op.settled(1, [axis]) is None:
             op.freeze(labels, FreezeReason.COMPUTED_OPERAND, "repeats")
             found.append(None)
-        elif labels is not None and len(labels) * count > MOST_CHANNELS:
-            raise CannotFollow(FreezeReason.LAYOUT, f"an axis of {len(labels) * count} channels")
+        elif labels is None:
+            found.append(None)
         else:
-            found.append(None if labels is None else np.tile(labels, count))
+            check_length(len(labels) * count)
+            found.append(np.tile(labels, count))
     op.out(found)
 
 
