@@ -16,10 +16,15 @@ from srr_onnx.graph.cost import find_uncounted, mac_factors
 from srr_onnx.graph.model import Model
 from srr_onnx.graph.nodes import check_outside
 from srr_onnx.graph.quantization import INTEGER_OPERATORS
-from srr_onnx.planning.allocation import allocate, allocate_ratio, allocations, reach
+from srr_onnx.planning.alignment import Alignment, find_steps
+from srr_onnx.planning.allocation import Goal, allocate, allocate_ratio, reach
 from srr_onnx.planning.budget import NAMES, QUANTITIES, Budget
 from srr_onnx.planning.costs import CostModel
+from srr_onnx.planning.latency import LatencyPrice, LatencyTable
+from srr_onnx.planning.memory import FilePrice, MemoryPrice
 from srr_onnx.planning.plan import Kept, Plan, plan_groups
+from srr_onnx.planning.priority import allocations
+from srr_onnx.planning.widths import Price
 from srr_onnx.scoring.score import Scores
 
 MAX_GROUP_RATIO = 0.6
@@ -109,6 +114,8 @@ def make_plan(
     allow_inexact: bool = False,
     unproven: Collection[str] = (),
     settings: Mapping[str, Any] | None = None,
+    alignment: Alignment | None = None,
+    table: LatencyTable | None = None,
 ) -> Decision:
     """Decide which units go.
 
@@ -124,6 +131,8 @@ def make_plan(
         allow_inexact: Whether groups may go whose pruning is not equal to masking.
         unproven: Ids of groups whose pruning failed its proof: they stay.
         settings: Settings of the criterion, to be recorded in the plan.
+        alignment: Widths to choose from; None for any.
+        table: What the model's nodes take; needed for a budget in latency.
 
     Returns:
         The decision.
@@ -137,17 +146,31 @@ def make_plan(
     is_free = [cause is None for cause in causes]
     check_prunable(model, groups, causes)
     cap = max_group_ratio
-    costs = CostModel(model, groups, QUANTITIES.get(budget.kind, "macs"))
+    costs = CostModel(model, groups, "macs")
+    steps = None if alignment is None else find_steps(model, groups, alignment)
+    limits: list[dict[str, Any]] = []
     if budget.kind == "ratio":
-        removed = allocate_ratio(groups, is_free, budget.amount)
+        removed = allocate_ratio(groups, is_free, budget.amount, steps)
         cap = max(cap, budget.amount)
     else:
         kind = default_allocation(scores) if allocation == "auto" else allocation
-        most = reach(groups, is_free, costs, 1.0)
-        if most < budget.amount * costs.total:
-            raise PlanError(_explain_reach(groups, causes, budget, most / costs.total))
-        found = allocate(groups, is_free, costs, allocations.get(kind)(scores), budget, max_group_ratio)
+        priority = allocations.get(kind)(scores)
+        goals = []
+        for limit in budget.limits:
+            price = make_price(model, groups, limit.kind, table)
+            goals.append(Goal(price, limit.share(price.total)))
+            most = reach(groups, is_free, price, 1.0, steps)
+            if most < goals[-1].target:
+                in_steps = steps is not None and reach(groups, is_free, price, 1.0) >= goals[-1].target
+                raise PlanError(
+                    _explain_reach(groups, causes, limit.kind, goals[-1].share, most / price.total, in_steps)
+                )
+        found = allocate(groups, is_free, goals, priority, max_group_ratio, steps)
         removed, cap = found.removed, found.cap
+        limits = [
+            {**limit.to_json(), "amount": goal.share, "reached": reached}
+            for limit, goal, reached in zip(budget.limits, goals, found.reached, strict=True)
+        ]
     is_kept = np.ones(groups.num_units, bool)
     for number, (group, count) in enumerate(zip(groups, removed, strict=True)):
         is_kept[group.first_unit + scores.order(group.id)[:count]] = False
@@ -156,7 +179,14 @@ def make_plan(
         sha256=model.sha256,
         inputs=dict(model.inputs),
         criterion={"name": scores.criterion, **(settings or {})},
-        budget={**budget.to_json(), "allocation": allocation, "max_group_ratio": max_group_ratio, "cap_used": cap},
+        budget={
+            **_name_binding(budget, limits),
+            "allocation": allocation,
+            "max_group_ratio": max_group_ratio,
+            "cap_used": cap,
+            "limits": limits,
+            "alignment": None if alignment is None else alignment.to_json(),
+        },
         before=costs.original,
         after=costs.all_costs(),
         groups=plan_groups(groups, is_kept),
@@ -166,6 +196,38 @@ def make_plan(
         uncounted=tuple(node.label for node in find_uncounted(model)),
     )
     return Decision(plan, is_kept, cap)
+
+
+def make_price(model: Model, groups: Groups, kind: str, table: LatencyTable | None = None) -> Price:
+    """Make what tells a budget's quantity at any widths.
+
+    Args:
+        model: Loaded model.
+        groups: Its groups.
+        kind: "flops", "params", "latency", "memory" or "size".
+        table: What the nodes take; needed for "latency".
+
+    Returns:
+        The price, at full widths.
+
+    Raises:
+        PlanError: A latency is asked for without a table.
+    """
+    if kind in QUANTITIES:
+        return CostModel(model, groups, QUANTITIES[kind])
+    if kind == "memory":
+        return MemoryPrice(model, groups)
+    if kind == "size":
+        return FilePrice(model, groups)
+    if table is None:
+        raise PlanError("a budget in latency needs measured times: srr_onnx.prune measures them")
+    return LatencyPrice(model, groups, table)
+
+
+def _name_binding(budget: Budget, limits: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The limit that stands for the budget: the one that was met most narrowly."""
+    binding = min(limits, key=lambda limit: limit["reached"] - limit["amount"], default=budget.limits[0].to_json())
+    return {"kind": binding["kind"], "amount": binding["amount"]}
 
 
 def default_allocation(scores: Scores) -> str:
@@ -221,7 +283,9 @@ def _count_causes(groups: Groups) -> list[tuple[str, int]]:
     return sorted(counts.items(), key=lambda item: -item[1])
 
 
-def _explain_reach(groups: Groups, causes: Sequence[Freeze | None], budget: Budget, most: float) -> str:
+def _explain_reach(
+    groups: Groups, causes: Sequence[Freeze | None], kind: str, share: float, most: float, in_steps: bool
+) -> str:
     """Why a budget cannot be met: how much can go, and what stands in the way."""
     kept = _count_causes(groups)
     blocked: dict[str, int] = {}
@@ -230,8 +294,10 @@ def _explain_reach(groups: Groups, causes: Sequence[Freeze | None], budget: Budg
             blocked[cause.text] = blocked.get(cause.text, 0) + group.size
     obstacles = sorted([*blocked.items(), *kept], key=lambda item: -item[1])[:3]
     text = "; ".join(f"{cause}: {count} units" for cause, count in obstacles) or "every group keeps one unit"
+    if in_steps:
+        text = "the widths that the alignment allows: --align off takes any"
     return (
-        f"{budget.amount:.1%} of the {NAMES[budget.kind]} cannot be removed: at most {int(most * 1000) / 10:.1f}% can "
+        f"{share:.1%} of the {NAMES[kind]} cannot be removed: at most {int(most * 1000) / 10:.1f}% can "
         f"(one unit left in every free group). In the way: {text}"
     )
 
