@@ -19,7 +19,7 @@ from srr_onnx.cli.report import collect_facts, find_warnings, note_cost, note_gu
 from srr_onnx.cli.tables import note, show_json
 from srr_onnx.errors import DataError, PlanError
 from srr_onnx.graph.load import load_model
-from srr_onnx.planning.budget import Budget
+from srr_onnx.planning.budget import NAMES, Budget
 from srr_onnx.rewriting.compensate import KINDS
 from srr_onnx.rewriting.output import check_outputs
 from srr_onnx.validation.classes import has_classes
@@ -47,7 +47,25 @@ _WITH_LOSSLESS = frozenset(
 @click.option(
     "--flops", callback=options.read_share, metavar="SHARE", help="Share of the FLOPs to remove: 0.44 or 44%."
 )
+@click.option(
+    "--latency",
+    callback=options.read_limit,
+    metavar="SHARE|TIME",
+    help="Share of the measured latency to remove, or what may be left: 0.4, 40%, 8ms. Measured on this machine.",
+)
 @click.option("--params", callback=options.read_share, metavar="SHARE", help="Share of the parameters to remove.")
+@click.option(
+    "--memory",
+    callback=options.read_limit,
+    metavar="SHARE|BYTES",
+    help="Share of weights and activations to remove, or what may be left: 0.3, 20MB.",
+)
+@click.option(
+    "--size",
+    callback=options.read_limit,
+    metavar="SHARE|BYTES",
+    help="Share of the file to remove, or what may be left: 0.3, 5MB.",
+)
 @click.option(
     "--lossless",
     is_flag=True,
@@ -61,6 +79,13 @@ _WITH_LOSSLESS = frozenset(
     default="auto",
     show_default=True,
     help="How the budget is spread over the groups. auto: redundancy for srr, error for reconstruction, else uniform.",
+)
+@click.option(
+    "--align",
+    callback=options.read_align,
+    metavar="auto|off|CHANNELS",
+    help="Widths to choose from: multiples of CHANNELS, or with auto what this machine computes fastest, which is "
+    "measured once.  [default: auto with --latency, else off]",
 )
 @options.restriction_options
 @options.input_option
@@ -116,9 +141,10 @@ def prune(
 ) -> None:
     """Make a model smaller and prove the result.
 
-    Removes whole channels, with everything that hangs on them, until the budget is met: one of --flops, --params and
-    --ratio. Before anything is written, the result is compared in onnxruntime with the original in which the same
-    channels are masked. With --lossless only that goes which changes no output, and nothing is masked.
+    Removes whole channels, with everything that hangs on them, until the budget is met: --ratio, or one or several of
+    --flops, --params, --latency, --memory and --size. Before anything is written, the result is compared in onnxruntime
+    with the original in which the same channels are masked. With --lossless only that goes which changes no output, and
+    nothing is masked.
     """
     data_values = {key: values.pop(key) for key in DATA_KEYS}
     if lossless:
@@ -194,7 +220,7 @@ def _check_lossless() -> None:
 def _check_budget(settings: dict[str, Any]) -> None:
     """A wrong combination of options is a matter of usage."""
     try:
-        budget = Budget.choose(flops=settings["flops"], params=settings["params"], ratio=settings["ratio"])
+        budget = Budget.choose(**{kind: settings[kind] for kind in NAMES})
     except PlanError as error:
         raise click.UsageError(str(error)) from None
     if budget.kind == "ratio" and settings["allocation"] != "auto":

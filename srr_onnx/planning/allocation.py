@@ -17,6 +17,7 @@ import numpy as np
 from srr_onnx.analysis.groups import PruningGroup
 from srr_onnx.errors import PlanError
 from srr_onnx.planning.budget import TOLERANCE
+from srr_onnx.planning.climb import Climb, rungs
 from srr_onnx.planning.priority import Priority
 from srr_onnx.planning.widths import Price
 
@@ -32,10 +33,12 @@ class Goal:
     Attributes:
         price: Cost of the model in that quantity, at full widths.
         share: Share to be removed, in (0, 1).
+        is_even: Whether every unit saves something: not so where the largest of several sums counts, or time.
     """
 
     price: Price
     share: float
+    is_even: bool = True
 
     @property
     def target(self) -> float:
@@ -101,21 +104,6 @@ def smallest_ratio(size: int) -> float:
     return math.ceil(5000 / size) / 10000
 
 
-def rungs(size: int, limit: int, step: int) -> list[int]:
-    """Find how many units a group may lose: none, or so many that a multiple of the step stays.
-
-    Args:
-        size: Units of the group.
-        limit: How many it may lose at most, less than `size`.
-        step: The step.
-
-    Returns:
-        Numbers of units, from 0 on, increasing.
-    """
-    widths = range((size - 1) // step * step, 0, -step)
-    return [0, *(size - width for width in widths if size - width <= limit)]
-
-
 def allocate(
     groups: Sequence[PruningGroup],
     is_free: Sequence[bool],
@@ -144,10 +132,10 @@ def allocate(
         if reach(groups, is_free, goal.price, cap, steps) < goal.target:
             cap = _relax(groups, is_free, goal, cap, steps)
     ladders = _ladders(groups, is_free, cap, steps)
-    climb = _Climb(groups, ladders, [goal.price for goal in goals])
+    climb = Climb(groups, ladders, [goal.price for goal in goals])
     for goal in goals:
         _take(climb, goal, priority)
-    if len(goals) > 1 or max(steps, default=1) > 1:
+    if len(goals) > 1 or max(steps, default=1) > 1 or not goals[0].is_even:
         _give_back(climb, goals, priority)
     reached = tuple(1 - goal.price.cost() / goal.price.total for goal in goals)
     removed = tuple(climb.removed(number) for number in range(len(groups)))
@@ -204,49 +192,7 @@ def _relax(
     return high
 
 
-class _Climb:
-    """Where every group stands on its ladder, and the prices at these widths."""
-
-    def __init__(self, groups: Sequence[PruningGroup], ladders: Sequence[list[int]], prices: Sequence[Price]) -> None:
-        self.groups = groups
-        self.ladders = ladders
-        self.prices = prices
-        self.at = [0] * len(groups)
-
-    def removed(self, number: int) -> int:
-        """Units that a group has lost."""
-        return self.ladders[number][self.at[number]]
-
-    def has_next(self, number: int, count: int = 1) -> bool:
-        """Whether a group can lose so many more steps, or get them back if the number is negative."""
-        return 0 <= self.at[number] + count < len(self.ladders[number])
-
-    def units(self, number: int, count: int = 1) -> int:
-        """Units of the next steps of a group; negative for steps back."""
-        return self.ladders[number][self.at[number] + count] - self.removed(number)
-
-    def move(self, number: int, count: int = 1) -> None:
-        """Take the next steps of a group; negative for steps back."""
-        units = self.units(number, count)
-        self.at[number] += count
-        for price in self.prices:
-            price.remove(number, units)
-
-    def reset(self) -> None:
-        """Bring all groups back to their full widths."""
-        for number, at in enumerate(self.at):
-            self.move(number, -at)
-
-    def urgency(self, number: int, priority: Priority, price: Price, count: int = 1) -> float:
-        """Mean priority of the units of a group's next step, or of the last one if `count` is -1."""
-        units = self.units(number, count)
-        first, last = sorted((self.removed(number), self.removed(number) + units))
-        saving = abs(price.saving(number, units)) // (last - first) if priority.weighs_savings else 0
-        values = [priority.of(self.groups[number], gone, saving) for gone in range(first, last)]
-        return sum(values) / len(values)
-
-
-def _take(climb: _Climb, goal: Goal, priority: Priority) -> None:
+def _take(climb: Climb, goal: Goal, priority: Priority) -> None:
     """Take the step of highest priority until the goal is met, without overshooting where that can be avoided.
 
     Ties go to the group with the largest share left, then to the first. A step that would overshoot the window is
@@ -287,11 +233,11 @@ def _take(climb: _Climb, goal: Goal, priority: Priority) -> None:
         saving, number = next((size for size in too_large if size[0] >= missing), too_large[-1])
         climb.move(number)
         missing -= saving
-    if missing < -window:
+    if missing < -window and len(climb.prices) == 1:
         _exchange(climb, price, -missing - window, -missing)
 
 
-def _exchange(climb: _Climb, price: Price, least: float, most: float) -> None:
+def _exchange(climb: Climb, price: Price, least: float, most: float) -> None:
     """Give back between `least` and `most` of the cost: a few steps of one group against a few of another.
 
     Small nets have few groups with costly units, so that the greedy loop can miss the window. The smallest exchange
@@ -313,7 +259,7 @@ def _exchange(climb: _Climb, price: Price, least: float, most: float) -> None:
         climb.move(giver, back)
 
 
-def _give_back(climb: _Climb, goals: Sequence[Goal], priority: Priority) -> None:
+def _give_back(climb: Climb, goals: Sequence[Goal], priority: Priority) -> None:
     """Let steps return that no goal needs, those first that had the least priority.
 
     A step may have overshot, and what was taken for one goal may have been more than another one needed.

@@ -1,7 +1,7 @@
 """PLAN: what a model takes at any widths, from a table of measured times.
 
-No runtime is known here. A node's time is a function of its work: the multiply-accumulates of what sums, the elements of
-what others make. Between measured amounts of work it is interpolated; it never falls where work grows.
+No runtime is known here. A node's time is a function of its work: the multiply-accumulates of what sums, the elements
+that others make. Between measured amounts of work it is interpolated; it never falls where work grows.
 """
 
 from __future__ import annotations

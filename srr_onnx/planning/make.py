@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from srr_onnx.analysis.groups import Groups
 from srr_onnx.analysis.labels import Freeze, FreezeReason
-from srr_onnx.errors import PlanError, UnknownNameError, UnsupportedError
-from srr_onnx.graph.cost import find_uncounted, mac_factors
+from srr_onnx.errors import PlanError, UnknownNameError
+from srr_onnx.graph.cost import find_uncounted
 from srr_onnx.graph.model import Model
-from srr_onnx.graph.nodes import check_outside
-from srr_onnx.graph.quantization import INTEGER_OPERATORS
 from srr_onnx.planning.alignment import Alignment, find_steps
 from srr_onnx.planning.allocation import Goal, allocate, allocate_ratio, reach
-from srr_onnx.planning.budget import NAMES, QUANTITIES, Budget
+from srr_onnx.planning.budget import QUANTITIES, Budget
 from srr_onnx.planning.costs import CostModel
 from srr_onnx.planning.latency import LatencyPrice, LatencyTable
 from srr_onnx.planning.memory import FilePrice, MemoryPrice
+from srr_onnx.planning.obstacles import check_prunable, describe_frozen, explain_reach
 from srr_onnx.planning.plan import Kept, Plan, plan_groups
 from srr_onnx.planning.priority import allocations
 from srr_onnx.planning.widths import Price
@@ -106,6 +105,7 @@ def make_plan(
     groups: Groups,
     scores: Scores,
     budget: Budget,
+    table: LatencyTable | None = None,
     *,
     allocation: str = "auto",
     max_group_ratio: float = MAX_GROUP_RATIO,
@@ -115,7 +115,6 @@ def make_plan(
     unproven: Collection[str] = (),
     settings: Mapping[str, Any] | None = None,
     alignment: Alignment | None = None,
-    table: LatencyTable | None = None,
 ) -> Decision:
     """Decide which units go.
 
@@ -124,6 +123,7 @@ def make_plan(
         groups: Result of `find_groups(model)`.
         scores: Result of `score_groups(model, groups, ...)`.
         budget: How much has to go.
+        table: What the model's nodes take; needed for a budget in latency.
         allocation: A registered name, or "auto": see `default_allocation`.
         max_group_ratio: Largest share of its units that a group may lose; relaxed only as far as the budget needs.
         freeze: Nodes that stay as they are.
@@ -132,7 +132,6 @@ def make_plan(
         unproven: Ids of groups whose pruning failed its proof: they stay.
         settings: Settings of the criterion, to be recorded in the plan.
         alignment: Widths to choose from; None for any.
-        table: What the model's nodes take; needed for a budget in latency.
 
     Returns:
         The decision.
@@ -158,12 +157,12 @@ def make_plan(
         goals = []
         for limit in budget.limits:
             price = make_price(model, groups, limit.kind, table)
-            goals.append(Goal(price, limit.share(price.total)))
+            goals.append(Goal(price, limit.share(price.total), is_even=limit.kind in (*QUANTITIES, "size")))
             most = reach(groups, is_free, price, 1.0, steps)
             if most < goals[-1].target:
                 in_steps = steps is not None and reach(groups, is_free, price, 1.0) >= goals[-1].target
                 raise PlanError(
-                    _explain_reach(groups, causes, limit.kind, goals[-1].share, most / price.total, in_steps)
+                    explain_reach(groups, causes, limit.kind, goals[-1].share, most / price.total, in_steps)
                 )
         found = allocate(groups, is_free, goals, priority, max_group_ratio, steps)
         removed, cap = found.removed, found.cap
@@ -235,89 +234,3 @@ def default_allocation(scores: Scores) -> str:
     if scores.redundancy is not None:
         return "redundancy"
     return "uniform" if scores.errors is None else "error"
-
-
-def check_prunable(model: Model, groups: Groups, causes: Sequence[Freeze | None]) -> None:
-    """Check that at least one group may lose a unit.
-
-    Args:
-        model: Loaded model.
-        groups: Its groups.
-        causes: Result of `find_free`.
-
-    Raises:
-        UnsupportedError: Nothing can go; says why and what would help.
-    """
-    if any(cause is None and group.size > 1 for group, cause in zip(groups, causes, strict=True)):
-        return
-    integers = sorted({node.op_type for node in model.nodes} & INTEGER_OPERATORS)
-    if integers and all(cause is None for cause in causes):
-        raise UnsupportedError(
-            f"this model computes with quantized integers ({', '.join(integers)}), whose channels cannot be pruned: "
-            "prune the floating-point model before you quantize it, or quantize it in the QDQ format"
-        )
-    if not any(mac_factors(node, model.sizes) for node in model.nodes):
-        check_outside(model.proto.graph)
-        operators = ", ".join(sorted({node.op_type for node in model.nodes})[:6])
-        raise UnsupportedError(
-            f"there is no Conv, ConvTranspose, Gemm or MatMul to prune in this model (it has {operators})"
-        )
-    if any(cause is not None and cause.reason is FreezeReason.UNPROVEN for cause in causes):
-        raise UnsupportedError("no group is left whose pruning passes the proof: please report this model")
-    if any(cause is not None and cause.reason is FreezeReason.INEXACT for cause in causes):
-        raise UnsupportedError(
-            "every group that could be pruned is normalized over its channels, so the result cannot equal the masked "
-            "original: give --allow-inexact to prune it all the same"
-        )
-    if any(cause is not None for cause in causes):
-        raise UnsupportedError("--freeze and --only leave nothing to prune: `srr-onnx inspect` lists the groups")
-    causes_text = "; ".join(f"{cause} ({count})" for cause, count in _count_causes(groups)[:3])
-    raise UnsupportedError(f"every channel of this model is frozen: {causes_text}; `srr-onnx inspect` lists them all")
-
-
-def _count_causes(groups: Groups) -> list[tuple[str, int]]:
-    """Causes of frozen filters in words, with the number of units, most units first."""
-    counts: dict[str, int] = {}
-    for entry in groups.frozen:
-        counts[entry.cause.text] = counts.get(entry.cause.text, 0) + entry.units
-    return sorted(counts.items(), key=lambda item: -item[1])
-
-
-def _explain_reach(
-    groups: Groups, causes: Sequence[Freeze | None], kind: str, share: float, most: float, in_steps: bool
-) -> str:
-    """Why a budget cannot be met: how much can go, and what stands in the way."""
-    kept = _count_causes(groups)
-    blocked: dict[str, int] = {}
-    for group, cause in zip(groups, causes, strict=True):
-        if cause is not None:
-            blocked[cause.text] = blocked.get(cause.text, 0) + group.size
-    obstacles = sorted([*blocked.items(), *kept], key=lambda item: -item[1])[:3]
-    text = "; ".join(f"{cause}: {count} units" for cause, count in obstacles) or "every group keeps one unit"
-    if in_steps:
-        text = "the widths that the alignment allows: --align off takes any"
-    return (
-        f"{share:.1%} of the {NAMES[kind]} cannot be removed: at most {int(most * 1000) / 10:.1f}% can "
-        f"(one unit left in every free group). In the way: {text}"
-    )
-
-
-def describe_frozen(groups: Groups, causes: Sequence[Freeze | None]) -> Iterator[dict[str, object]]:
-    """Put what stays, and why, into the plan's form; `causes` is the result of `find_free`."""
-    for entry in groups.frozen:
-        yield {
-            "reason": entry.cause.reason.value,
-            "node": entry.cause.node,
-            "detail": entry.cause.detail,
-            "filters": entry.filters,
-            "units": entry.units,
-        }
-    for group, cause in zip(groups, causes, strict=True):
-        if cause is not None:
-            yield {
-                "reason": cause.reason.value,
-                "node": cause.node,
-                "detail": cause.detail,
-                "filters": group.name,
-                "units": group.size,
-            }
