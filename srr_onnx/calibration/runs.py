@@ -132,10 +132,11 @@ def take(feeds: Mapping[str, Array], start: int, stop: int) -> dict[str, Array]:
 
 def has_fixed_batch(model: Model, names: Iterable[str]) -> bool:
     """Whether the file states how many samples one run takes of these inputs."""
-    return not any(_is_open(model, name) for name in names)
+    return not any(is_batch_open(model, name) for name in names)
 
 
-def _is_open(model: Model, name: str) -> bool:
+def is_batch_open(model: Model, name: str) -> bool:
+    """Whether the file leaves the size of the first axis of an input open."""
     for value in model.proto.graph.input:
         if value.name == name:
             dims = value.type.tensor_type.shape.dim

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,33 +65,42 @@ class _ProfiledSession(Session):
 
 
 def record_kernels(
-    model: Model, target: Target, feeds: Mapping[str, Array], runs: int, *, as_float32: bool = False, warm_up: int = 3
-) -> Recording:
-    """Run a model with the runtime's recording on.
+    models: Sequence[Model],
+    target: Target,
+    feeds: Sequence[Mapping[str, Array]],
+    runs: int,
+    *,
+    as_float32: Sequence[bool],
+    warm_up: int = 3,
+) -> list[Recording]:
+    """Run models in turns with the runtime's recording on.
 
     Args:
-        model: Loaded model.
-        target: Where it runs.
-        feeds: One array per graph input.
+        models: Loaded models.
+        target: Where they run.
+        feeds: One array per graph input, for each model.
         runs: Runs that are recorded, at least one.
-        as_float32: Whether to compute in float32 what the file computes in another floating-point type.
+        as_float32: For each model, whether to compute in float32 what the file computes in another type.
         warm_up: Runs before that are left out.
 
     Returns:
-        The time of every kernel in every run, to the microsecond.
+        The time of every kernel in every run, to the microsecond, in the order of the models.
 
     Raises:
-        ModelError: The runtime refuses the model or cannot run it.
-        TargetError: The target is not there, or takes no node of the model.
+        ModelError: The runtime refuses a model or cannot run it.
+        TargetError: The target is not there, or takes no node of a model.
     """
     with tempfile.TemporaryDirectory(prefix="srr_onnx_") as folder:
-        session = _ProfiledSession(model, target, str(Path(folder) / "run"), as_float32=as_float32)
+        sessions: list[_ProfiledSession] = []
         try:
+            for place, (model, is_float32) in enumerate(zip(models, as_float32, strict=True)):
+                sessions.append(_ProfiledSession(model, target, str(Path(folder) / f"{place}"), as_float32=is_float32))
             for _ in range(warm_up + runs):
-                session.run(feeds)
-        finally:
-            path = session.finish()  # else it is written when the session goes, into a folder that is no more
-        return read_recording(json.loads(path.read_bytes()), warm_up)
+                for session, arrays in zip(sessions, feeds, strict=True):
+                    session.run(arrays)
+        finally:  # else the files are written when the sessions go, into a folder that is no more
+            paths = [session.finish() for session in sessions]
+        return [read_recording(json.loads(path.read_bytes()), warm_up) for path in paths]
 
 
 def read_recording(events: list[dict[str, Any]], warm_up: int = 0) -> Recording:

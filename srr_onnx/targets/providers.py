@@ -63,12 +63,12 @@ def find_available() -> list[str]:
 
 
 def open_on_target(
-    data: bytes, options: ort.SessionOptions, target: Target, disabled: Sequence[str] | None = None
+    source: bytes | str, options: ort.SessionOptions, target: Target, disabled: Sequence[str] | None = None
 ) -> tuple[ort.InferenceSession, Assignment]:
     """Open a model on a target, and see to it that it runs there.
 
     Args:
-        data: Serialized model.
+        source: Serialized model, or a file's path.
         options: Settings of the session; changed.
         target: Where it is to run.
         disabled: Names of optimizers that are left out.
@@ -83,7 +83,7 @@ def open_on_target(
     options.log_severity_level = 4
     options.intra_op_num_threads = target.threads
     if name == CPU:
-        session = ort.InferenceSession(data, options, providers=[CPU], disabled_optimizers=disabled)
+        session = ort.InferenceSession(source, options, providers=[CPU], disabled_optimizers=disabled)
         return session, Assignment(CPU, None, {})
     ort.set_default_logger_severity(4)  # what goes wrong is said here, in one line
     devices = [device for device in _find_devices() if device.ep_name == name]
@@ -94,11 +94,11 @@ def open_on_target(
     try:
         if name in ort.get_available_providers():
             session = ort.InferenceSession(
-                data, options, providers=[(name, settings)], disabled_optimizers=disabled, enable_fallback=0
+                source, options, providers=[(name, settings)], disabled_optimizers=disabled, enable_fallback=0
             )
         else:
             options.add_provider_for_devices(devices[:1], settings)
-            session = ort.InferenceSession(data, options, disabled_optimizers=disabled, enable_fallback=0)
+            session = ort.InferenceSession(source, options, disabled_optimizers=disabled, enable_fallback=0)
     except Exception as error:  # onnxruntime raises several kinds without a common base
         raise TargetError(f"the provider {target.provider} refuses the model: {_reason(error)}") from error
     return session, _check_taken(session, target)

@@ -27,7 +27,7 @@ KINDS = ("pointwise", "spatial", "depthwise", "dense")
 STEPS = (1, 2, 4, 8, 16, 32)
 # Ends of the steps, and what lies between the last two of every step.
 WIDTHS = (64, 65, 66, 68, 70, 72, 76, 80, 88, 96, 97, 98, 100, 104, 112, 120, 123, 124, 126, 127, 128)
-# A step is as good as one twice as coarse if the widths that it adds are slower by less than this, for what they compute.
+# A step is as good as one twice as coarse if the widths that it adds are slower by less than this.
 _CLOSE = 0.04
 _ROUNDS = 15
 _DEPTH, _SIDE = 3, 14
