@@ -119,7 +119,8 @@ def prune(
         size: Share of the file to remove, or what may be left: "5MB".
         align: Widths to choose from: multiples of a number of channels, those that the target likes ("auto", the
             default where a target is named or a latency asked for), or any ("off").
-        target: Where the model is to run: what is measured is measured there. The CPU if a latency is asked for.
+        target: Where the model is to run: what is measured is measured there. One thread of the CPU if only a latency
+            is asked for.
         criterion: Which units go: "reconstruction", "srr", "srr+reconstruction", "l1", "l2", "fpgm", "bn_scale",
             "random" or a registered name of your own. "auto": reconstruction where there are samples, else srr.
         options: Settings of the criterion.

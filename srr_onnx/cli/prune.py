@@ -17,6 +17,7 @@ from srr_onnx.cli.page import write_page
 from srr_onnx.cli.progress import show_progress
 from srr_onnx.cli.report import collect_facts, find_warnings, note_cost, note_guess, note_inlined, show_facts
 from srr_onnx.cli.tables import note, show_json
+from srr_onnx.cli.target_options import TARGET_KEYS, make_target, target_options
 from srr_onnx.errors import DataError, PlanError
 from srr_onnx.graph.load import load_model
 from srr_onnx.planning.budget import NAMES, Budget
@@ -85,8 +86,9 @@ _WITH_LOSSLESS = frozenset(
     callback=options.read_align,
     metavar="auto|off|CHANNELS",
     help="Widths to choose from: multiples of CHANNELS, or with auto what this machine computes fastest, which is "
-    "measured once.  [default: auto with --latency, else off]",
+    "measured once.  [default: auto where --latency or a target is given, else off]",
 )
+@target_options
 @options.restriction_options
 @options.input_option
 @click.option(
@@ -147,6 +149,8 @@ def prune(
     nothing is masked.
     """
     data_values = {key: values.pop(key) for key in DATA_KEYS}
+    is_timed = values["latency"] is not None or _is_given(*TARGET_KEYS)
+    runs_on = make_target(values)
     if lossless:
         _check_lossless()
     else:
@@ -182,6 +186,7 @@ def prune(
                 data=dataset,
                 samples=data_values["samples"],
                 verify=not (no_verify or dry_run),
+                target=runs_on if is_timed else None,
                 on_stage=tell,
                 **values,
             )
@@ -204,6 +209,12 @@ def prune(
     if no_verify and not dry_run:
         note("warning: not proven, as asked by --no-verify")
     end_with_gates(gates)
+
+
+def _is_given(*names: str) -> bool:
+    """Whether one of these options is on the command line."""
+    context = click.get_current_context()
+    return any(context.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in names)
 
 
 def _check_lossless() -> None:

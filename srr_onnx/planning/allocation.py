@@ -135,8 +135,9 @@ def allocate(
     climb = Climb(groups, ladders, [goal.price for goal in goals])
     for goal in goals:
         _take(climb, goal, priority)
-    if len(goals) > 1 or max(steps, default=1) > 1 or not goals[0].is_even:
-        _give_back(climb, goals, priority)
+    is_coarse = len(goals) > 1 or max(steps, default=1) > 1
+    if is_coarse or not goals[0].is_even:
+        _give_back(climb, goals, priority, only_free=not is_coarse)
     reached = tuple(1 - goal.price.cost() / goal.price.total for goal in goals)
     removed = tuple(climb.removed(number) for number in range(len(groups)))
     climb.reset()
@@ -259,16 +260,19 @@ def _exchange(climb: Climb, price: Price, least: float, most: float) -> None:
         climb.move(giver, back)
 
 
-def _give_back(climb: Climb, goals: Sequence[Goal], priority: Priority) -> None:
+def _give_back(climb: Climb, goals: Sequence[Goal], priority: Priority, *, only_free: bool) -> None:
     """Let steps return that no goal needs, those first that had the least priority.
 
-    A step may have overshot, and what was taken for one goal may have been more than another one needed.
+    A step may have overshot, what was taken for one goal may have been more than another one needed, and a step may
+    have saved nothing: then it returns in any case.
     """
     numbers = [number for number, at in enumerate(climb.at) if at]
     numbers.sort(key=lambda number: (climb.urgency(number, priority, goals[0].price, -1), number))
     for number in numbers:
         while climb.has_next(number, -1):
             units = climb.units(number, -1)
-            if any(goal.missing - goal.price.saving(number, units) > 0 for goal in goals):
+            losses = [-goal.price.saving(number, units) for goal in goals]
+            is_needed = any(goal.missing + loss > 0 for goal, loss in zip(goals, losses, strict=True))
+            if is_needed or (only_free and any(losses)):
                 break
             climb.move(number, -1)

@@ -1,7 +1,7 @@
 """VALIDATE: from a goal in milliseconds to a budget whose plan meets it when it is measured.
 
 The table predicts, the run decides: a plan is made for what the table says, carried out, measured beside the original
-in turns, and what is asked of the table next is corrected by what came out of all rounds so far.
+in turns, and what is asked of the table next is corrected by what came out of the last rounds.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from srr_onnx.planning.budget import Budget, Limit
 from srr_onnx.planning.make import Decision
 from srr_onnx.rewriting.apply import prune_units
 from srr_onnx.targets.target import Target
-from srr_onnx.validation.latency_table import Clocks
+from srr_onnx.validation.node_times import Clocks
 
 Array = np.ndarray[Any, Any]
 
@@ -96,7 +96,7 @@ def meet_latency(
         if abs(after - goal) <= CLOSE * goal or (after < goal and not is_binding):
             return asked, rounds
         # The table errs by about the same factor at similar widths; the median keeps a disturbed round from counting.
-        factor = statistics.median(entry.after / entry.predicted for entry in rounds)
+        factor = statistics.median(entry.after / entry.predicted for entry in rounds[-3:])
         left = min(max(goal / before / factor, _LEAST_LEFT), _MOST_LEFT)
     raise PlanError(
         f"{_reached(limit, rounds)}{_ROUNDS} plans were measured and none came within {CLOSE:.0%}: the machine may be "

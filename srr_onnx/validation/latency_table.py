@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,25 +20,12 @@ from srr_onnx.planning.latency import LatencyPrice, LatencyTable, count_work
 from srr_onnx.rewriting.apply import prune_units
 from srr_onnx.targets.cache import machine_key, read_cache, write_cache
 from srr_onnx.targets.target import Target
-from srr_onnx.validation.node_times import time_models, time_nodes
+from srr_onnx.validation.node_times import Clocks
 
 Array = np.ndarray[Any, Any]
 
 # Shares of every group that the versions lose. One more version, of different shares, is for judging the table.
 RATIOS = (0.25, 0.5, 0.75)
-
-
-@dataclasses.dataclass(frozen=True)
-class Clocks:
-    """What tells times; tests put others in its place.
-
-    Attributes:
-        models: Times of whole models: see `time_models`.
-        nodes: Times of nodes: see `time_nodes`.
-    """
-
-    models: Callable[[Sequence[Model], Mapping[str, Array], Target], list[float]] = time_models
-    nodes: Callable[[Model, Mapping[str, Array], Target, float | None], dict[str, float]] = time_nodes
 
 
 def measure_table(

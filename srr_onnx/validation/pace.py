@@ -13,19 +13,18 @@ from srr_onnx.planning.alignment import Alignment, find_steps, parse_align
 from srr_onnx.planning.budget import Budget
 from srr_onnx.planning.latency import LatencyTable
 from srr_onnx.planning.make import Decision, find_free
-from srr_onnx.rewriting.verify import make_feeds
 from srr_onnx.targets.staircase import probe_steps
 from srr_onnx.targets.target import Target
 from srr_onnx.validation.latency_goal import CLOSE, meet_latency
-from srr_onnx.validation.latency_table import Clocks, measure_table
+from srr_onnx.validation.latency_table import measure_table
+from srr_onnx.validation.node_times import Clocks
+from srr_onnx.validation.profile import make_batch
 
 Json = dict[str, Any]
 Tell = Callable[[str, int, int], None]
 
 # Faster by less than this is not faster: the fastest of many runs differs by as much between processes.
 _NOTICED = 0.02
-# A layer has regressed if it lost this share of its time, and of the model's.
-_REGRESSED, _WORTH_NAMING = 0.1, 0.005
 
 
 def choose_alignment(align: str | int | None, target: Target | None, budget: Budget) -> Alignment | None:
@@ -46,7 +45,7 @@ def choose_alignment(align: str | int | None, target: Target | None, budget: Bud
     is_timed = target is not None or budget.find("latency") is not None
     chosen = parse_align(("auto" if is_timed else "off") if align is None else align)
     if chosen == "auto":
-        return Alignment(probe_steps(target or Target()), "auto")
+        return Alignment(probe_steps(target or Target(threads=1)), "auto")
     return None if isinstance(chosen, str) else Alignment.given(chosen)
 
 
@@ -101,8 +100,8 @@ def find_pace(
     if limit is None:
         return Pace(budget)
     tell("time", 0, 1)
-    target = target or Target()
-    feeds = make_feeds(model)
+    target, clocks = target or Target(threads=1), clocks or Clocks()
+    feeds = make_batch(model, target.batch)
     steps = None if alignment is None else find_steps(model, groups, alignment)
     is_free = [cause is None for cause in find_free(groups, **restrictions)]
     table = measure_table(model, groups, is_free, steps, feeds, target, clocks)
@@ -145,7 +144,8 @@ def compare_pace(
     if target is None and not facts:
         return {}
     tell("time", 0, 1)
-    clocks, target, feeds = clocks or Clocks(), target or Target(), make_feeds(model)
+    clocks, target = clocks or Clocks(), target or Target(threads=1)
+    feeds = make_batch(model, target.batch)
     before, after = clocks.models([model, pruned], feeds, target)
     goal = (1 - facts["goal_share"]) * before if facts else None
     if goal is not None and after > (1 + CLOSE) * goal:  # disturbed, perhaps
@@ -156,31 +156,13 @@ def compare_pace(
                 f"the result takes {after / 1e6:.3g} ms of the original's {before / 1e6:.3g}, the goal was "
                 f"{goal / 1e6:.3g} ms: it was met while planning, so the machine may be busy; nothing was written"
             )
-    slower = [] if after < (1 - _NOTICED) * before else _find_slower(model, pruned, before, after, target, clocks)
+    is_faster = after < (1 - _NOTICED) * before
+    slower = [] if is_faster else clocks.slower(model, pruned, feeds, target, before)
     return {
         "target": target.to_json(),
         "before_ms": before / 1e6,
         "after_ms": after / 1e6,
-        "is_faster": after < (1 - _NOTICED) * before,
+        "is_faster": is_faster,
         "slower": slower,
         **({} if goal is None else {"goal_ms": goal / 1e6, **facts}),
     }
-
-
-def _find_slower(
-    model: Model, pruned: Model, before: float, after: float, target: Target, clocks: Clocks
-) -> list[Json]:
-    """Layers that take longer than they did, the largest loss first."""
-    feeds = make_feeds(model)
-    old = clocks.nodes(model, feeds, target, before)
-    new = clocks.nodes(pruned, feeds, target, after)
-    labels = {node.outputs[0]: node.label for node in model.nodes}
-    losses = {
-        name: new[name] - time
-        for name, time in old.items()
-        if name in new and new[name] - time > max(_REGRESSED * time, _WORTH_NAMING * before)
-    }
-    return [
-        {"node": labels[name], "before_ms": old[name] / 1e6, "after_ms": new[name] / 1e6}
-        for name in sorted(losses, key=lambda name: -losses[name])
-    ]
