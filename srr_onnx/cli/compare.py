@@ -70,6 +70,9 @@ def compare(
     Without --data both run on made-up random inputs. Gates make it a test for CI: where one fails, the command says so
     and ends with exit code 3.
     """
+    for value, option in ((max_accuracy_drop, "--max-accuracy-drop"), (min_agreement, "--min-agreement")):
+        if value is not None and values["data"] is None:
+            raise click.UsageError(f"{option} is measured on samples: give --data too")
     run = make_run_options(values)
     with show_progress() as tell:
         loaded = load_model(reference, inputs)
