@@ -223,7 +223,11 @@ def test_made_up_pictures_judge_and_recalibrate_nothing(run, model, words, exit_
 
 
 def test_curve_takes_made_up_pictures(run, model):
-    result = run("curve", "net.onnx", "--data", "synthetic", "--steps", "2", "--format", "json")
+    """They are what it takes where none are given."""
+    words = ("curve", "net.onnx", "--steps", "2", "--format", "json")
+    result = run(*words, "--data", "synthetic")
+    assert run(*words).stdout == result.stdout
+    assert json.loads(result.stdout)["made_up"] is True
     assert result.exit_code == 0, result.stderr
     assert json.loads(result.stdout)["samples"] == 256
     assert "made-up pictures" in result.stderr
