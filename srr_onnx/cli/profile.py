@@ -161,7 +161,7 @@ def _show_layers(name: str, layers: LayerTimes, most: int) -> None:
         for row in layers.rows[:most]
     ]
     show_line()
-    title = f"{name}: {len(rows)} slowest of {len(layers.rows)} nodes that have a kernel of their own"
+    title = f"{name}: slowest nodes, {len(rows)} of {len(layers.rows)}"
     show_table(("node", "operator", "kernel", "output", "time", "share"), rows, title, left=4)
     show_line(
         f"{duration(layers.sum_seconds)} in all kernels, {duration(layers.run_seconds)} in a whole run while it was "

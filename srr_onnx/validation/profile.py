@@ -37,6 +37,7 @@ ROUNDS, BUDGET_SECONDS = 1000, 10.0
 _SHARES = {"median": 0.5, "p90": 0.9, "p99": 0.99}
 # Recorded runs of each model.
 _RECORDED, _FEWEST_RECORDED, _RECORDED_SHARE = 100, 8, 0.2
+_FEW_ROUNDS = 10
 _ASYNCHRONOUS = frozenset({"cuda", "tensorrt", "dml", "migraphx", "webgpu"})
 
 
@@ -118,7 +119,12 @@ def profile(
         )
         for i, name in enumerate(names)
     )
-    notes += _describe(loaded, names, opened, target, timed, with_layers=with_layers)
+    notes += _describe(loaded, names, opened)
+    done = len(timed[-1][0].seconds)
+    if done < min(rounds, _FEW_ROUNDS):
+        notes.append(f"the time was enough for {done} rounds only: give more with --budget-seconds")
+    if with_layers and target.provider in _ASYNCHRONOUS:
+        notes.append("times of nodes are those of their launch where the device computes on its own")
     return Profile(target, models, _compare(models, seed), noise, tuple(dict.fromkeys(notes)))
 
 
@@ -209,10 +215,6 @@ def _describe(
     models: Sequence[Model],
     names: Sequence[str],
     opened: Sequence[tuple[Session, bool]],
-    target: Target,
-    timed: Sequence[Sequence[Latency]],
-    *,
-    with_layers: bool,
 ) -> list[str]:
     notes = []
     for name, (session, as_float32) in zip(names, opened, strict=True):
@@ -224,9 +226,4 @@ def _describe(
         if dict(first.inputs) != dict(other.inputs):
             notes.append("the models take different inputs: a ratio of their times compares different work")
             break
-    rounds = min(len(found.seconds) for each in timed for found in each)
-    if rounds < 10:
-        notes.append(f"the time was enough for {rounds} rounds only: give more with --budget-seconds")
-    if with_layers and target.provider in _ASYNCHRONOUS:
-        notes.append("times of nodes are those of their launch where the device computes on its own")
     return notes
