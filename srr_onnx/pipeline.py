@@ -261,6 +261,13 @@ def _collect_notes(
     calibration: Calibration | None, judgement: Judgement | None, found: Compensated, asked: Kind
 ) -> tuple[str, ...]:
     notes = [] if calibration is None else list(calibration.describe())
+    if found.undetermined:
+        worst = max(found.undetermined, key=lambda fit: fit.needed)
+        notes.append(
+            f"{len(found.undetermined)} of {len(found.layers)} fitted layers have more weights than the samples "
+            f"determine, and keep part of their old ones ({worst.layer!r} reads {worst.columns:,} numbers): "
+            f"{worst.needed:,} samples would do"
+        )
     if judgement is not None and judgement.note:
         notes.append(judgement.note)
     if calibration is not None and asked == "auto" and "data-free" in (found.kind, found.given_up):

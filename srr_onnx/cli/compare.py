@@ -12,9 +12,10 @@ import click
 from srr_onnx.cli import options
 from srr_onnx.cli.data_options import SOURCE_KEYS, make_dataset, source_options
 from srr_onnx.cli.gates import describe_gates, end_with_gates
+from srr_onnx.cli.page import write_comparison
 from srr_onnx.cli.progress import show_progress
 from srr_onnx.cli.report import note_guess
-from srr_onnx.cli.run_options import make_run_options, run_options, show_agreement
+from srr_onnx.cli.run_options import check_written, make_run_options, run_options, show_agreement
 from srr_onnx.cli.tables import note, show_json, show_line, show_table
 from srr_onnx.graph.cost import CONVENTION
 from srr_onnx.graph.load import load_model
@@ -54,6 +55,8 @@ def _read_size(ctx: click.Context, param: click.Parameter, value: str | None) ->
 @click.option("--max-size", callback=_read_size, metavar="SIZE", help="Gate: size of the candidate's file, 10MB.")
 @options.input_option
 @options.import_option
+@options.report_option
+@click.option("--force", is_flag=True, help="Replace a --report that exists.")
 @options.format_option
 def compare(
     reference: Path,
@@ -62,6 +65,8 @@ def compare(
     min_agreement: float | None,
     max_size: int | None,
     inputs: Mapping[str, Sequence[int]],
+    report_path: Path | None,
+    force: bool,
     output_format: str,
     **values: Any,
 ) -> None:
@@ -70,6 +75,11 @@ def compare(
     Without --data both run on made-up random inputs. Gates make it a test for CI: where one fails, the command says so
     and ends with exit code 3.
     """
+    for value, option in ((max_accuracy_drop, "--max-accuracy-drop"), (min_agreement, "--min-agreement")):
+        if value is not None and values["data"] is None:
+            raise click.UsageError(f"{option} is measured on samples: give --data too")
+    if report_path is not None:
+        check_written(report_path, "--report", (reference, candidate, values["data"], values["labels"]), force=force)
     run = make_run_options(values)
     with show_progress() as tell:
         loaded = load_model(reference, inputs)
@@ -89,6 +99,8 @@ def compare(
         show_json({"schema": "srr-onnx/compare/1", "convention": CONVENTION, **found.to_json(), "gates": gates})
     else:
         _show(found, gates)
+    if report_path is not None:
+        write_comparison(report_path, found, gates, {})
     for text in found.notes:
         note(f"note: {text}")
     note_guess(loaded)

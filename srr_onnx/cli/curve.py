@@ -14,6 +14,7 @@ from srr_onnx.cli.data_options import DATA_KEYS, data_options, make_dataset
 from srr_onnx.cli.progress import show_progress
 from srr_onnx.cli.report import note_guess
 from srr_onnx.cli.tables import note, show_json, show_line, show_table
+from srr_onnx.data.readers.synthetic import SOURCE as SYNTHETIC
 from srr_onnx.graph.load import load_model
 from srr_onnx.planning.curve import Curve, make_curve, spread_shares
 from srr_onnx.planning.make import check_prunable, find_free
@@ -51,12 +52,13 @@ def curve(
 ) -> None:
     """Predict the damage of reductions, from samples without labels.
 
+    Without --data from made-up pictures, which is a rougher guess.
+
     The error is what the layers that read pruned channels would get wrong after the rest has been fitted anew, as a
     share of the variance of what they make. It says where the model starts to suffer, not how accurate it will be.
     """
     data_values = {key: values.pop(key) for key in DATA_KEYS}
-    if data_values["data"] is None:
-        raise click.UsageError("the damage is measured on samples: give --data")
+    data_values["data"] = data_values["data"] or SYNTHETIC
     with show_progress() as tell:
         loaded = measure_shapes(load_model(model, inputs), make_feeds)
         tell("analyze", 0, 1)
@@ -64,7 +66,7 @@ def curve(
         check_prunable(loaded, groups, find_free(groups, **values))
         tell("read", 0, 1)
         dataset = make_dataset(loaded, **data_values)
-        assert dataset is not None, "--data was given"
+        assert dataset is not None, "there is a source"
         calibration = calibrate(loaded, dataset, data_values["samples"], seed)
         chosen = ScoreOptions(seed=seed)
         scores, _ = score_with_samples(loaded, groups, "reconstruction", chosen, calibration, on_stage=tell)
@@ -80,6 +82,7 @@ def curve(
                 "reachable": found.reachable,
                 "reachable_within_cap": found.reachable_within_cap,
                 "samples": calibration.samples.count,
+                "made_up": dataset.is_made_up,
             }
         )
     else:

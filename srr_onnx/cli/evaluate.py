@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,11 @@ from srr_onnx.cli.data_options import SOURCE_KEYS, make_dataset, source_options
 from srr_onnx.cli.gates import describe_gates, end_with_gates
 from srr_onnx.cli.progress import show_progress
 from srr_onnx.cli.report import note_guess
-from srr_onnx.cli.run_options import make_run_options, run_options, show_agreement
+from srr_onnx.cli.run_options import check_written, make_run_options, run_options, show_agreement
 from srr_onnx.cli.tables import note, show_json, show_line, show_table
 from srr_onnx.data.dataset import BadSample
 from srr_onnx.data.metadata import METADATA_KEY, write_metadata
-from srr_onnx.errors import DataError, OutputError
+from srr_onnx.errors import DataError
 from srr_onnx.graph.load import load_model
 from srr_onnx.graph.metadata import store_metadata
 from srr_onnx.graph.save import check_target, write_atomically
@@ -84,7 +83,7 @@ def evaluate(
     if values["data"] is None:
         raise click.UsageError("a model is evaluated on samples: give --data")
     if bad_list is not None:
-        _check_bad_list(bad_list, (model, reference, values["data"], values["labels"]), force=force)
+        check_written(bad_list, "--bad-list", (model, reference, values["data"], values["labels"]), force=force)
     run = make_run_options(values)
     with show_progress() as tell:
         loaded = load_model(model, inputs)
@@ -123,14 +122,6 @@ def evaluate(
     if store_preprocessing:
         note(f"note: {str(model)!r} states this preprocessing now; nothing else in it has changed")
     end_with_gates(gates)
-
-
-def _check_bad_list(target: Path, read: Sequence[Path | str | None], *, force: bool) -> None:
-    """A file that is read is not to be written over, whatever --force says."""
-    taken = {os.path.realpath(path) for path in read if path is not None}
-    if os.path.realpath(target) in taken:
-        raise OutputError(f"--bad-list {str(target)!r} is a file that is read: choose another name")
-    check_target(target, force)
 
 
 def _write_bad(sample: BadSample) -> str:

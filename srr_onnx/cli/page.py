@@ -1,8 +1,8 @@
-"""The report page of a command: what it prints, with charts, as one HTML file."""
+"""The report pages of commands: what they print, with charts, as one HTML file."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,10 @@ import click
 from srr_onnx.cli.main import COMMAND_LINE
 from srr_onnx.cli.report import Facts, describe_result, find_warnings
 from srr_onnx.cli.tables import note
+from srr_onnx.graph.model import Model
 from srr_onnx.pipeline import Pruned
 from srr_onnx.planning.plan import LOSSLESS
+from srr_onnx.validation.validate import Validation
 
 
 def write_page(
@@ -46,9 +48,8 @@ def write_page(
         missing.append("Nothing was compared on samples: --data gives agreement with the original, and accuracy.")
     if damage is None and result.gains is None:
         missing.append(f"The criterion {plan.criterion['name']} predicts no damage: reconstruction does, with --data.")
-    source = result.original.source
     data = ReportData(
-        title=source.name if source else "model",
+        title=_name(result.original),
         figures=list_figures(plan.before, plan.after, (size["before"], size["after"]), plan.agreement),
         facts=(*describe_result(facts), *(("note", text) for text in result.notes)),
         proof=_proof_text(facts),
@@ -60,6 +61,61 @@ def write_page(
     )
     write_report(path, data, force=force)
     note(f"report: {path}")
+
+
+def write_comparison(
+    path: Path, found: Validation, gates: Sequence[Mapping[str, Any]], latency: Mapping[str, Sequence[float]]
+) -> None:
+    """Write the report page of `compare`, and say so on stderr.
+
+    Args:
+        path: HTML file; replaced where it exists.
+        found: What was found.
+        gates: Entries of `describe_gates`.
+        latency: Milliseconds of single runs by name of the model, the reference first; empty where not measured.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    from srr_onnx.validation.report.build import list_figures, list_versions
+    from srr_onnx.validation.report.data import ReportData, Reproduction
+    from srr_onnx.validation.report.structure import describe_structure
+    from srr_onnx.validation.report.write import write_report
+
+    first, second = found.reference, found.candidate
+    shares = [side.accuracy for side in (first, second) if side.accuracy is not None]
+    judged = {
+        "accuracy": {"before": shares[0].top1, "after": shares[1].top1, "samples": shares[0].samples}
+        if shares
+        else None,
+        "outputs": [output.to_json() for output in found.agreement],
+    }
+    passed = [gate for gate in gates if gate["passed"]]
+    sizes = first.size_bytes, second.size_bytes
+    kind = "made-up random inputs" if found.is_made_up else "samples"
+    data = ReportData(
+        title=f"{_name(second.model)} beside {_name(first.model)}",
+        figures=list_figures(first.cost, second.cost, sizes, judged, latency, samples=kind),
+        facts=(*(("gate passed", gate["text"]) for gate in passed), *(("note", text) for text in found.notes)),
+        warnings=tuple(f"gate failed: {gate['text']}" for gate in gates if not gate["passed"]),
+        structure=describe_structure(first.model, second.model),
+        latency=latency,
+        reproduction=Reproduction(
+            click.get_current_context().meta[COMMAND_LINE],
+            (
+                ("reference", f"sha256 {first.model.sha256}"),
+                ("candidate", f"sha256 {second.model.sha256}"),
+                ("versions", list_versions()),
+            ),
+        ),
+        kind="comparison",
+    )
+    write_report(path, data, force=True)
+    note(f"report: {path}")
+
+
+def _name(model: Model) -> str:
+    return model.source.name if model.source else "model"
 
 
 def _proof_text(facts: Facts) -> str:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
 
 from srr_onnx.cli.options import combine, seed_option
 from srr_onnx.cli.tables import show_line, show_table
+from srr_onnx.errors import OutputError
+from srr_onnx.graph.save import check_target
 from srr_onnx.validation.agreement import Agreement
 from srr_onnx.validation.measure import RunOptions
 from srr_onnx.wording import interval, percent
@@ -53,3 +57,20 @@ def show_agreement(outputs: Sequence[Agreement]) -> None:
         rows.append((found.output, *cells, f"{found.max_abs:.3g}"))
     show_line()
     show_table(("output", "same top-1", "cosine", "KL, nats", "largest difference"), rows)
+
+
+def check_written(target: Path, option: str, read: Sequence[Path | str | None], *, force: bool) -> None:
+    """Check that a file beside the result may be written, before any work is done.
+
+    Args:
+        target: The file.
+        option: Option that names it.
+        read: What the command reads: that is not to be written over, whatever --force says.
+        force: Whether an existing file may be replaced.
+
+    Raises:
+        OutputError: It may not.
+    """
+    if os.path.realpath(target) in {os.path.realpath(path) for path in read if path is not None}:
+        raise OutputError(f"{option} {str(target)!r} is a file that is read: choose another name")
+    check_target(target, force)

@@ -38,6 +38,7 @@ class Compensated:
         tried: Squared error of the model's outputs on made-up inputs, relative to their variance, without and with what
             was done; None where that was not tried, or the outputs are not finite.
         given_up: What was done and then given up, since it brought the outputs no closer to the original's.
+        undetermined: The fitted layers that have more weights than the samples determine.
     """
 
     model: Model
@@ -48,6 +49,7 @@ class Compensated:
     recalibrated: int = 0
     tried: tuple[float, float] | None = None
     given_up: Kind = "none"
+    undetermined: tuple[least_squares.Fit, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain form, as in plan files."""
@@ -125,7 +127,8 @@ def compensate_pruned(
         if not names:
             return Compensated(pruned, "none")
         before, after = (statistics.median(getattr(fit, when) for fit in found.fits) for when in ("before", "after"))
-        return Compensated(found.model, "least-squares", names, found.created, (before, after))
+        short = tuple(fit for fit in found.fits if fit.needed > observation.samples.count)
+        return Compensated(found.model, "least-squares", names, found.created, (before, after), undetermined=short)
     done: Kind = "data-free" if transfers else "merge"
     if kind == "data-free" and not transfers:
         raise UnsupportedError(

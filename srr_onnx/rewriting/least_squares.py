@@ -43,11 +43,15 @@ class Fit:
         layer: Its node.
         before: Mean squared error of its outputs on the samples as the layer was, relative to their variance.
         after: The same as it is now.
+        columns: Numbers that each of its outputs is computed from.
+        needed: Samples with as many positions as there are columns; with fewer, part of its weights is the ridge's.
     """
 
     layer: str
     before: float
     after: float
+    columns: int
+    needed: int
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -161,6 +165,7 @@ class _Task:
         is_readable = np.abs(self._scale) > _LEAST_SCALE * np.abs(self._scale).max()
         start = np.where(is_readable.reshape(layer.blocks, 1, -1), matrix, 0)
         regression: Regression | None = None
+        count = 0
         for chunk, values in enumerate(stream.advance(contents)):
             positions = self._observation.choose(layer.output, chunk)
             shape = self._observation.shapes[layer.output, chunk]
@@ -182,8 +187,9 @@ class _Task:
         if self._sink is not None and self._sunk is not None:
             contents[self._sink.constant] = self._sink.add(self._sunk, solution.offset)
         power = (self._scale**2).reshape(solution.before.shape) / (self._variance or 1.0)
-        errors = (float((power * part).sum()) for part in (solution.before, solution.after))
-        return Fit(layer.node.label, *errors)
+        before, after = (float((power * part).sum()) for part in (solution.before, solution.after))
+        needed = -(-layer.columns * samples.count // max(count, 1))
+        return Fit(layer.node.label, before, after, layer.columns, needed)
 
     def _find_targets(self, chunk: int, values: Mapping[str, Array], positions: Array, is_readable: Array) -> Array:
         """What the layer should give at some positions, less its bias; 0 where that cannot be read back.

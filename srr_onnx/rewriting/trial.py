@@ -80,6 +80,21 @@ class Trial:
             return True
         return False
 
+    def open(self, *, is_exact: bool) -> tuple[Session, Session]:
+        """Open the original and the pruned model, without masks; `is_exact`: nothing is optimized that rounds."""
+        models = self.model, self.pruned
+        first, second = (
+            Session(
+                model,
+                threads=self.threads,
+                is_exact=is_exact,
+                as_float32=self.as_float32,
+                is_rounded=self.is_rounded,
+            )
+            for model in models
+        )
+        return first, second
+
     def run_original(self, feeds: Mapping[str, Array]) -> tuple[Results, Results]:
         """Compared values of the original and of the masked original (the same without masks)."""
         before = self._open(self.model, self.compared).run(feeds)

@@ -80,7 +80,7 @@ def judge(model: Model, candidate: Model, calibration: Calibration, seed: int = 
     classes = _find_classes(model, calibration.dataset)
     accuracies = [] if classes.output is None else [AccuracyCount(classes.output) for _ in sessions]
     for batch in batches:
-        runs = [session.run(batch.feeds) for session in sessions]
+        runs = sessions[0].run(batch.feeds), sessions[1].run(batch.feeds)
         agreement.add(*runs, len(batch.indices))
         try:
             for count, outputs in zip(accuracies, runs, strict=False):

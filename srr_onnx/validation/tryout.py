@@ -26,6 +26,9 @@ Array = np.ndarray[Any, Any]
 _RUNS = 32
 # Less than this many standard errors of its mean over the runs may be chance.
 _SURE = 2.0
+# An error that falls this far is believed even where the direction of the outputs does not surely improve. Chosen on
+# docs/data/accuracy.csv: of what passes, nothing is less accurate than without; of what does not, some would be more.
+_FAR = 0.5
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -45,8 +48,9 @@ class Distance:
 def keep_if_closer(model: Model, proven: Model, found: Compensated, seed: int = 0) -> Compensated:
     """Give compensation up that does not bring the outputs closer to the original's.
 
-    The inputs are made-up pictures where the model takes such, else noise. The error has to fall by more than chance,
-    and the direction of the outputs must not turn away: an error falls too where outputs only shrink.
+    The inputs are made-up pictures where the model takes such, else noise. The error has to fall by more than chance.
+    An error falls too where outputs only shrink, so their direction has to improve as well; where the error falls far,
+    it is enough that it does not turn away.
 
     Args:
         model: The original.
@@ -67,7 +71,9 @@ def keep_if_closer(model: Model, proven: Model, found: Compensated, seed: int = 
     if not np.isfinite(before.errors).all():
         return found
     tried = float(before.errors.mean()), float(after.errors.mean())
-    if _is_surely_positive(before.errors - after.errors) and not _is_surely_positive(before.cosines - after.cosines):
+    turned = after.cosines - before.cosines
+    is_better = _is_surely_positive(turned) or (tried[1] <= _FAR * tried[0] and not _is_surely_positive(-turned))
+    if is_better and _is_surely_positive(before.errors - after.errors):
         return dataclasses.replace(found, tried=tried)
     return Compensated(proven, "none", tried=tried, given_up=found.kind)
 

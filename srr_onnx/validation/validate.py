@@ -42,11 +42,13 @@ class Side:
     """One of two models.
 
     Attributes:
+        model: The model.
         size_bytes: Of its file, with what lies beside it.
         cost: MACs, parameters, bytes of weights.
         accuracy: What it said of labelled samples; None without labels.
     """
 
+    model: Model
     size_bytes: int
     cost: Cost
     accuracy: Accuracy | None
@@ -159,7 +161,8 @@ def validate(
     accuracies: Sequence[Accuracy | None] = measured.accuracies or (None, None)
     drop = estimate_difference(*(found.is_right for found in measured.accuracies)) if measured.accuracies else None
     sides = [
-        Side(model.size_bytes, count_cost(model), accuracy) for model, accuracy in zip(models, accuracies, strict=True)
+        Side(model, model.size_bytes, count_cost(model), accuracy)
+        for model, accuracy in zip(models, accuracies, strict=True)
     ]
     notes = [f"no data: compared on {measured.samples} made-up random inputs, which says nothing of accuracy"]
     if dataset is not None:

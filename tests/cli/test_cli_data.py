@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import onnx
 import pytest
 from builders import Graph, run_ort
 from onnx import TensorProto
+from PIL import Image
 
 CLASSES = 4
 
@@ -164,13 +166,35 @@ def test_few_samples_are_not_fitted_to_where_normalizations_say_more(run, model,
 def test_the_layer_error_is_not_ruled_by_outputs_that_hardly_vary(run, model, monkeypatch):
     from srr_onnx.rewriting import least_squares
 
-    fits = tuple(least_squares.Fit(name, *errors) for name, errors in {"a": (0.5, 0.1), "b": (1e9, 1e8)}.items())
-    fits += (least_squares.Fit("c", 0.7, 0.2),)
+    fits = tuple(least_squares.Fit(name, *errors, 9, 1) for name, errors in {"a": (0.5, 0.1), "b": (1e9, 1e8)}.items())
+    fits += (least_squares.Fit("c", 0.7, 0.2, 9, 1),)
     monkeypatch.setattr(
         least_squares, "compensate", lambda pruned, *_, **__: least_squares.Compensation(pruned, fits, 0)
     )
     _, found = prune(run, "--data", "data.npz")
     assert found["compensation"]["layer_error"] == {"before": 0.7, "after": 0.2}
+
+
+def test_layers_that_the_samples_do_not_determine_are_told_with_the_number_that_would_do(run, model):
+    note = "fitted layers have more weights than the samples determine"
+    words = ("--data", "data.npz", "--compensate", "least-squares", "--samples")
+    result, _ = prune(run, *words, "4")
+    assert result.stderr.count(note) == 1
+    wanted = int(re.search(r"([\d,]+) samples would do", result.stderr)[1].replace(",", ""))
+    write(wanted * 2)
+    assert note not in prune(run, *words, str(wanted))[0].stderr
+    assert note in prune(run, *words, str(wanted - 1))[0].stderr
+
+
+def test_class_folders_that_are_not_the_models_classes_are_told(run, model):
+    for name in ("cat", "dog", "owl"):
+        for number in range(8):
+            path = Path("pictures", name, f"{number}.png")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.full((8, 8, 3), number * 20, np.uint8)).save(path)
+    result, found = prune(run, "--data", "pictures")
+    assert found["agreement"]["accuracy"]["samples"] > 0
+    assert "the data have 3 classes, the model 4" in result.stderr
 
 
 def test_made_up_pictures_stand_in_for_samples_and_say_so(run, model):
@@ -199,7 +223,11 @@ def test_made_up_pictures_judge_and_recalibrate_nothing(run, model, words, exit_
 
 
 def test_curve_takes_made_up_pictures(run, model):
-    result = run("curve", "net.onnx", "--data", "synthetic", "--steps", "2", "--format", "json")
+    """They are what it takes where none are given."""
+    words = ("curve", "net.onnx", "--steps", "2", "--format", "json")
+    result = run(*words, "--data", "synthetic")
+    assert run(*words).stdout == result.stdout
+    assert json.loads(result.stdout)["made_up"] is True
     assert result.exit_code == 0, result.stderr
     assert json.loads(result.stdout)["samples"] == 256
     assert "made-up pictures" in result.stderr

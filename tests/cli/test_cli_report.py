@@ -1,4 +1,4 @@
-"""`prune --report`: the page beside the model."""
+"""`prune --report` and `compare --report`: the page beside the result."""
 
 from __future__ import annotations
 
@@ -74,3 +74,19 @@ def test_the_page_takes_no_other_place(run, model_path, other):
     assert result.exit_code == 1
     assert "choose another file for the report" in result.stderr
     assert not Path("out.onnx").exists()
+
+
+def test_a_comparison_has_layers_agreement_and_gates(run, model_path):
+    assert run("prune", model_path, *PRUNE, "-o", "small.onnx").exit_code == 0
+    words = ("compare", model_path, "small.onnx", "--max-size", "1kB", "--report", "page.html")
+    result = run(*words)
+    assert result.exit_code == 3
+    assert "report: page.html" in result.stderr.splitlines()
+    html = Path("page.html").read_text()
+    assert sections(html) == ["summary", "layers", "reproduce"]
+    assert "gate failed: the file has" in html and "no data: compared on 16 made-up random inputs" in html
+    assert ">comparison</span>" in html and "small.onnx beside" in html
+    assert re.search(r"MACs</h3>\s*<p class=\"big\">\N{MINUS SIGN}4\d", html)
+    assert run(*words).exit_code == 1, "the page is there"
+    assert run(*words, "--force").exit_code == 3
+    assert "choose another name" in run(*words[:-1], "small.onnx", "--force").stderr

@@ -53,7 +53,11 @@ def test_what_is_closer_is_kept(shape):
     assert after == pytest.approx(before / 25, rel=1e-3)  # 0.1**2 against 0.5**2
 
 
-@pytest.mark.parametrize("factor", [0.5, 0.4, -1.0, np.nan, np.inf], ids=["as far", "further", "turned", "nan", "inf"])
+@pytest.mark.parametrize(
+    "factor",
+    [0.5, 0.4, -1.0, np.nan, np.inf],
+    ids=["as far", "further", "turned", "nan", "inf"],
+)
 def test_what_is_not_closer_is_given_up(factor):
     model, proven = net(), change(net(), 0.5)
     kept = keep_if_closer(model, proven, compensated(change(model, factor)))
@@ -71,6 +75,20 @@ def test_outputs_that_only_shrink_are_not_closer():
     assert after.cosines.mean() < before.cosines.mean()
     proven = change(model, one)
     assert keep_if_closer(model, proven, compensated(change(model, other))).model is proven
+
+
+@pytest.mark.parametrize(
+    ("error", "cosine", "is_kept"),
+    [(3.0, 0.1, False), (3.0, 0.3, True), (1.9, 0.1, True), (1.9, 0.0, False)],
+    ids=["only closer", "closer and better directed", "far closer", "far closer and turned"],
+)
+def test_a_smaller_error_needs_a_better_direction_or_has_to_be_far_smaller(monkeypatch, error, cosine, is_kept):
+    jitter = np.linspace(-0.1, 0.1, 32)
+    pair = [tryout.Distance(4.0 + jitter, 0.1 + jitter), tryout.Distance(error - jitter, cosine + jitter[::-1] / 9)]
+    pair[1] = tryout.Distance(pair[1].errors, np.where(cosine == 0.1, pair[0].cosines, pair[1].cosines))
+    monkeypatch.setattr(tryout, "measure_distances", lambda *_: pair)
+    model = net()
+    assert (keep_if_closer(model, model, compensated(model)).kind == "merge") == is_kept
 
 
 def test_errors_are_relative_to_the_variance():

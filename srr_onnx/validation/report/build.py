@@ -35,6 +35,8 @@ def list_figures(
     file_bytes: tuple[int, int] | None,
     agreement: Mapping[str, Any],
     latency: Mapping[str, Sequence[float]] | None = None,
+    *,
+    samples: str = "held-out samples",
 ) -> tuple[Figure, ...]:
     """List the quantities of original and result.
 
@@ -42,8 +44,9 @@ def list_figures(
         before: Cost of the original.
         after: Cost of the result.
         file_bytes: Bytes of the two files; None where none was written: then the weights are told.
-        agreement: What held-out samples say, in the plan's form; empty without samples.
+        agreement: What samples say, in the plan's form; empty without samples.
         latency: Milliseconds of single runs by name of the model, the original first; None where not measured.
+        samples: What the samples are called.
 
     Returns:
         Costs, then latency, accuracy and agreement.
@@ -58,12 +61,12 @@ def list_figures(
         medians = [statistics.median(times) for times in latency.values()]
         figures.append(Figure("latency", medians[0], medians[-1], "ms", "median of single runs"))
     if accuracy := agreement.get("accuracy"):
-        detail = f"top-1 on {accuracy['samples']:,} held-out samples"
+        detail = f"top-1 on {accuracy['samples']:,} {samples}"
         figures.append(Figure("accuracy", accuracy["before"], accuracy["after"], "share", detail))
     able = [output for output in agreement.get("outputs", ()) if output["top1"]]
     for output in able:
         label = "same class" if len(able) == 1 else f"same class, {output['output']}"
-        detail = f"as the original on {output['samples']:,} held-out samples"
+        detail = f"as the original on {output['samples']:,} {samples}"
         figures.append(Figure(label, None, output["top1"]["mean"], "share", detail))
     return tuple(figures)
 
@@ -100,14 +103,18 @@ def describe_making(command: str, plan: Plan) -> Reproduction:
     Returns:
         Command, seed, versions, hash of the model, input shapes.
     """
-    versions = [f"srr-onnx {srr_onnx.__version__}", f"Python {platform.python_version()}"]
-    versions += [f"{name} {importlib.metadata.version(name)}" for name in _LIBRARIES]
     facts = [
         ("model", f"sha256 {plan.sha256}"),
         ("inputs", ", ".join(f"{name} {shape(sizes)}" for name, sizes in plan.inputs.items())),
         ("criterion", str(plan.criterion["name"])),
-        ("versions", ", ".join(versions)),
+        ("versions", list_versions()),
     ]
     if "seed" in plan.criterion:
         facts.insert(3, ("seed", str(plan.criterion["seed"])))
     return Reproduction(command, tuple(facts))
+
+
+def list_versions() -> str:
+    """Versions of this program and of what it computes with."""
+    versions = [f"srr-onnx {srr_onnx.__version__}", f"Python {platform.python_version()}"]
+    return ", ".join([*versions, *(f"{name} {importlib.metadata.version(name)}" for name in _LIBRARIES)])

@@ -171,6 +171,7 @@ class ReportData:
         damage: Reduction against predicted damage.
         missing: What is not shown, and how to get it.
         reproduction: How to make the result again.
+        kind: What the page is.
     """
 
     title: str
@@ -183,3 +184,4 @@ class ReportData:
     damage: Damage | None = None
     missing: tuple[str, ...] = ()
     reproduction: Reproduction | None = None
+    kind: str = "pruning report"
