@@ -92,10 +92,9 @@ def profile(
         show_json(found.to_json())
     else:
         _show(found, layers)
-    for text in found.notes:
-        note(f"note: {text}")
-    if found.noise.is_noisy:
-        note(f"note: this machine is noisy, so take the figures with care: {'; '.join(found.noise.reasons)}")
+    for text in (*found.notes, found.noise.describe()):
+        if text:
+            note(f"note: {text}")
 
 
 def _show(found: Profile, most: int) -> None:

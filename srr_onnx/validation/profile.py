@@ -48,6 +48,7 @@ def profile(
     rounds: int = ROUNDS,
     budget_seconds: float = BUDGET_SECONDS,
     with_layers: bool = True,
+    with_footprint: bool = True,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     seed: int = 0,
     on_stage: OnStage | None = None,
@@ -61,6 +62,7 @@ def profile(
         rounds: Rounds at each batch, at most; in each, every model runs once.
         budget_seconds: Time for all rounds together; those of the first three rounds are run in any case.
         with_layers: Whether to measure the time of every node too.
+        with_footprint: Whether to open every file in a process of its own too, for its memory and time to load.
         input_shapes: Shape per input, for files with dynamic axes.
         seed: For the made-up inputs and the intervals.
         on_stage: Told the name of every stage, steps done and steps in all, for a progress display.
@@ -104,16 +106,18 @@ def profile(
             as_float32=[as_float32 for _, as_float32 in opened],
         )
         layers = [time_layers(*pair) for pair in zip(loaded, recordings, strict=True)]
-    tell("open", 0, 1)
     notes: list[str] = []
-    prints = [[_find_footprint(model, target, each[i], notes) for i, model in enumerate(loaded)] for each in feeds]
+    footprints: list[list[Footprint | None]] = [[None for _ in loaded] for _ in sizes]
+    if with_footprint:
+        tell("open", 0, 1)
+        footprints = [[_find_footprint(*pair, target, notes) for pair in zip(loaded, e, strict=True)] for e in feeds]
     names = _name(loaded)
     models = tuple(
         Profiled(
             name,
             tuple(
                 BatchTimes(_find_batch(loaded[i], each[i]), found[i], _find_quantiles(found[i], seed), memory[i])
-                for each, found, memory in zip(feeds, timed, prints, strict=True)
+                for each, found, memory in zip(feeds, timed, footprints, strict=True)
             ),
             layers[i],
         )
@@ -170,7 +174,7 @@ def _find_batch(model: Model, feeds: Mapping[str, Array]) -> int | None:
     return next(iter(sizes)) if len(sizes) == 1 else None
 
 
-def _find_footprint(model: Model, target: Target, feeds: Mapping[str, Array], notes: list[str]) -> Footprint | None:
+def _find_footprint(model: Model, feeds: Mapping[str, Array], target: Target, notes: list[str]) -> Footprint | None:
     if model.source is None:
         return None
     try:
