@@ -10,8 +10,10 @@ import click
 
 from srr_onnx.cli import options
 from srr_onnx.cli.progress import show_progress
+from srr_onnx.cli.report import note_guess
 from srr_onnx.cli.tables import note, show_json, show_line, show_table
 from srr_onnx.cli.target_options import describe_target, make_target, read_batches, target_options
+from srr_onnx.graph.load import load_model
 from srr_onnx.graph.model import Shape
 from srr_onnx.targets.onnxruntime import version
 from srr_onnx.validation.layers import LayerTimes
@@ -77,8 +79,10 @@ def profile(
     """
     target = make_target(values)
     with show_progress() as tell:
+        first = load_model(models[0], inputs)
         found = profile_models(
-            *models,
+            first,
+            *models[1:],
             target=target,
             batches=batches,
             rounds=repeat,
@@ -95,6 +99,7 @@ def profile(
     for text in (*found.notes, found.noise.describe()):
         if text:
             note(f"note: {text}")
+    note_guess(first)
 
 
 def _show(found: Profile, most: int) -> None:
@@ -107,6 +112,7 @@ def _show(found: Profile, most: int) -> None:
         for times, speedup in zip(first.batches, other.speedups, strict=True):
             where = f"at a batch of {times.batch}, " if len(other.speedups) > 1 else ""
             show_line(f"{'speed':<10}{where}{describe_speedup(speedup, other.name, first.name)}")
+    _show_inputs(found)
     counts = sorted({len(times.latency.seconds) for model in found.models for times in model.batches})
     rounds = " to ".join(f"{count:,}" for count in dict.fromkeys((counts[0], counts[-1])))
     show_line(f"{'measured':<10}{rounds} rounds on {describe_target(found.target)}; onnxruntime {version()}")
@@ -115,6 +121,17 @@ def _show(found: Profile, most: int) -> None:
             _show_layers(model.name, model.layers, most)
     for other in found.comparisons:
         _show_regressions(other, first.name)
+
+
+def _show_inputs(found: Profile) -> None:
+    """The shapes that were fed at the first batch; once where they are those of all models."""
+    texts = [
+        ", ".join(f"{name} {shape(sizes)}" for name, sizes in model.batches[0].inputs.items()) for model in found.models
+    ]
+    if len(set(texts)) > 1:
+        texts = [f"{text} ({model.name})" for text, model in zip(texts, found.models, strict=True)]
+    for text in dict.fromkeys(texts):
+        show_line(f"{'inputs':<10}{text}")
 
 
 def describe_speedup(speedup: Figure, candidate: str, reference: str) -> str:

@@ -28,6 +28,7 @@ def test_a_model_beside_another(run, model_path, tmp_path):
     speeds = [line for line in lines if line.startswith("speed")]
     assert [re.search(r"at a batch of (\d), other.onnx is .* than net.onnx", line)[1] for line in speeds] == ["1", "3"]
     assert re.search(r"^measured  20 rounds on cpu, 1 thread; onnxruntime", done.stdout, re.MULTILINE)
+    assert "\ninputs    image 1x3x4x4\n" in done.stdout
     assert "net.onnx: slowest nodes, 2 of" in done.stdout
     assert "second  " in done.stdout
     assert sorted(path.name for path in tmp_path.iterdir()) == ["net.onnx", "other.onnx"]
@@ -80,6 +81,18 @@ def test_what_cannot_be_measured_is_one_line(run, model_path, words, code, text)
     assert (done.exit_code, done.stdout) == (code, "")
     assert done.stderr.count("\n") == 1
     assert text in done.stderr
+
+
+def test_sizes_that_were_chosen_are_those_of_all_models_and_told(run, tmp_path):
+    for name, size in (("open.onnx", "height"), ("other.onnx", "rows")):
+        model = small_graph().model()
+        for axis in (2, 3):
+            model.graph.input[0].type.tensor_type.shape.dim[axis].dim_param = f"{size}{axis}"
+        onnx.save(model, tmp_path / name)
+    done = run("profile", tmp_path / "open.onnx", tmp_path / "other.onnx", "--layers", 0, *QUICK)
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("inputs")]
+    chosen = line.split()[-1]
+    assert f"the file leaves height and width open, taken as image {chosen}" in done.stderr
 
 
 def test_a_fixed_batch_is_one_line(run, tmp_path):
