@@ -10,8 +10,10 @@ import click
 
 from srr_onnx.cli import options
 from srr_onnx.cli.progress import show_progress
+from srr_onnx.cli.report import note_guess
 from srr_onnx.cli.tables import note, show_json, show_line, show_table
 from srr_onnx.cli.target_options import describe_target, make_target, read_batches, target_options
+from srr_onnx.graph.load import load_model
 from srr_onnx.graph.model import Shape
 from srr_onnx.targets.onnxruntime import version
 from srr_onnx.validation.layers import LayerTimes
@@ -77,8 +79,10 @@ def profile(
     """
     target = make_target(values)
     with show_progress() as tell:
+        first = load_model(models[0], inputs)
         found = profile_models(
-            *models,
+            first,
+            *models[1:],
             target=target,
             batches=batches,
             rounds=repeat,
@@ -92,10 +96,10 @@ def profile(
         show_json(found.to_json())
     else:
         _show(found, layers)
-    for text in found.notes:
-        note(f"note: {text}")
-    if found.noise.is_noisy:
-        note(f"note: this machine is noisy, so take the figures with care: {'; '.join(found.noise.reasons)}")
+    for text in (*found.notes, found.noise.describe()):
+        if text:
+            note(f"note: {text}")
+    note_guess(first)
 
 
 def _show(found: Profile, most: int) -> None:
@@ -108,6 +112,7 @@ def _show(found: Profile, most: int) -> None:
         for times, speedup in zip(first.batches, other.speedups, strict=True):
             where = f"at a batch of {times.batch}, " if len(other.speedups) > 1 else ""
             show_line(f"{'speed':<10}{where}{describe_speedup(speedup, other.name, first.name)}")
+    _show_inputs(found)
     counts = sorted({len(times.latency.seconds) for model in found.models for times in model.batches})
     rounds = " to ".join(f"{count:,}" for count in dict.fromkeys((counts[0], counts[-1])))
     show_line(f"{'measured':<10}{rounds} rounds on {describe_target(found.target)}; onnxruntime {version()}")
@@ -116,6 +121,17 @@ def _show(found: Profile, most: int) -> None:
             _show_layers(model.name, model.layers, most)
     for other in found.comparisons:
         _show_regressions(other, first.name)
+
+
+def _show_inputs(found: Profile) -> None:
+    """The shapes that were fed at the first batch; once where they are those of all models."""
+    texts = [
+        ", ".join(f"{name} {shape(sizes)}" for name, sizes in model.batches[0].inputs.items()) for model in found.models
+    ]
+    if len(set(texts)) > 1:
+        texts = [f"{text} ({model.name})" for text, model in zip(texts, found.models, strict=True)]
+    for text in dict.fromkeys(texts):
+        show_line(f"{'inputs':<10}{text}")
 
 
 def describe_speedup(speedup: Figure, candidate: str, reference: str) -> str:
@@ -161,7 +177,7 @@ def _show_layers(name: str, layers: LayerTimes, most: int) -> None:
         for row in layers.rows[:most]
     ]
     show_line()
-    title = f"{name}: {len(rows)} slowest of {len(layers.rows)} nodes that have a kernel of their own"
+    title = f"{name}: slowest nodes, {len(rows)} of {len(layers.rows)}"
     show_table(("node", "operator", "kernel", "output", "time", "share"), rows, title, left=4)
     show_line(
         f"{duration(layers.sum_seconds)} in all kernels, {duration(layers.run_seconds)} in a whole run while it was "

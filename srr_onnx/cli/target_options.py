@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from srr_onnx.cli.options import combine
 from srr_onnx.targets.target import PROVIDERS, Target
@@ -69,6 +70,13 @@ def make_target(values: dict[str, Any]) -> Target:
     """Take the values of `target_options` out of those of a command."""
     provider, threads, provider_options = (values.pop(key) for key in TARGET_KEYS)
     return Target(provider, threads, options=provider_options)
+
+
+def find_given(context: click.Context) -> str:
+    """The first of these options that is on the command line; empty where none is."""
+    options = {param.name: param.opts[0] for param in context.command.params if param.name in TARGET_KEYS}
+    given = (key for key in TARGET_KEYS if context.get_parameter_source(key) is ParameterSource.COMMANDLINE)
+    return next((options[key] for key in given), "")
 
 
 def describe_target(target: Target) -> str:

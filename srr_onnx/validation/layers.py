@@ -22,6 +22,7 @@ Array = np.ndarray[Any, Any]
 
 # What onnxruntime puts around the name of the value that a kernel of its own computes.
 _AROUND = re.compile(r"^(?:InsertedPrecisionFreeCast_)?(.*?)(?:_nchwc)?(?:_token_\d+)?$")
+_COUNTED = re.compile(r"_\d+$")
 # Kernels that only move or convert what the node before has computed.
 _MOVING = frozenset({"Cast", "DequantizeLinear", "QuantizeLinear", "ReorderInput", "ReorderOutput", "Transpose"})
 # So many nodes behind a convolution become part of its kernel: a normalization, an addition, an activation of two.
@@ -146,7 +147,8 @@ def time_layers(model: Model, recording: Recording) -> LayerTimes:
     by_index = {node.index: node for node in model.nodes}
     found: dict[int | str, list[Kernel]] = {}
     for kernel, node in find_owners(model, recording).items():
-        found.setdefault(kernel.op_type if node is None else node.index, []).append(kernel)
+        kind = _COUNTED.sub("", kernel.op_type)  # subgraphs of one provider are one row, whatever their numbers
+        found.setdefault(kind if node is None else node.index, []).append(kernel)
     labels = Counter(node.label for node in model.nodes)
     rows = []
     for owner, kernels in found.items():

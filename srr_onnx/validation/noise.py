@@ -43,6 +43,12 @@ class Noise:
         """Whether figures of this machine are to be taken with care."""
         return bool(self.reasons)
 
+    def describe(self) -> str:
+        """What the user should know; empty where the machine was quiet."""
+        if not self.reasons:
+            return ""
+        return f"this machine is noisy, so take the figures with care: {'; '.join(self.reasons)}"
+
 
 class NoiseWatch:
     """Times a fixed loop now and then while something else is measured.

@@ -22,7 +22,7 @@ from srr_onnx.targets.footprint import Footprint, measure_footprint
 from srr_onnx.targets.onnxruntime import Session
 from srr_onnx.targets.profiling import record_kernels
 from srr_onnx.targets.target import Target
-from srr_onnx.validation.evaluate import Source, load
+from srr_onnx.validation.evaluate import Source, load, load_beside
 from srr_onnx.validation.latency import Latency, measure_latency
 from srr_onnx.validation.layers import LayerTimes, find_regressions, time_layers
 from srr_onnx.validation.measure import OnStage
@@ -37,6 +37,7 @@ ROUNDS, BUDGET_SECONDS = 1000, 10.0
 _SHARES = {"median": 0.5, "p90": 0.9, "p99": 0.99}
 # Recorded runs of each model.
 _RECORDED, _FEWEST_RECORDED, _RECORDED_SHARE = 100, 8, 0.2
+_FEW_ROUNDS = 10
 _ASYNCHRONOUS = frozenset({"cuda", "tensorrt", "dml", "migraphx", "webgpu"})
 
 
@@ -47,6 +48,7 @@ def profile(
     rounds: int = ROUNDS,
     budget_seconds: float = BUDGET_SECONDS,
     with_layers: bool = True,
+    with_footprint: bool = True,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     seed: int = 0,
     on_stage: OnStage | None = None,
@@ -60,6 +62,7 @@ def profile(
         rounds: Rounds at each batch, at most; in each, every model runs once.
         budget_seconds: Time for all rounds together; those of the first three rounds are run in any case.
         with_layers: Whether to measure the time of every node too.
+        with_footprint: Whether to open every file in a process of its own too, for its memory and time to load.
         input_shapes: Shape per input, for files with dynamic axes.
         seed: For the made-up inputs and the intervals.
         on_stage: Told the name of every stage, steps done and steps in all, for a progress display.
@@ -76,14 +79,17 @@ def profile(
         raise DataError("there is no model to measure: give at least one")
     tell, target = on_stage or (lambda stage, done, steps: None), target or Target(threads=1)
     tell("load", 0, 1)
-    loaded = [load(source, input_shapes) for source in sources]
+    first = load(sources[0], input_shapes)
+    models = [first, *(load_beside(first, source, input_shapes) for source in sources[1:])]
     sizes: Sequence[int | None] = list(dict.fromkeys(batches)) or [target.batch]
-    feeds = [[make_batch(model, size, seed) for model in loaded] for size in sizes]
-    opened = [open_session(model, target=target) for model in loaded]
+    feeds = [[make_batch(model, size, seed) for model in models] for size in sizes]
+    opened = [open_session(model, target=target) for model in models]
     watch = NoiseWatch(target.threads, count_cores())
     timed: list[list[Latency]] = []
     for place, size in enumerate(sizes):
-        runners = [_make_runner(*pair, size) for pair in zip((s for s, _ in opened), feeds[place], strict=True)]
+        runners = [
+            _make_runner(session, arrays, size) for (session, _), arrays in zip(opened, feeds[place], strict=True)
+        ]
 
         def on_round(done: int, place: int = place) -> None:
             watch.look()
@@ -91,35 +97,31 @@ def profile(
 
         timed.append(measure_latency(runners, rounds, budget_seconds=budget_seconds / len(sizes), on_round=on_round))
     noise = watch.summarize([find_drift(np.array(found.seconds)) for each in timed for found in each])
-    layers: list[LayerTimes | None] = [None for _ in loaded]
+    layers: list[LayerTimes | None] = [None for _ in models]
     if with_layers:
         tell("record", 0, 1)
         runs = int(_RECORDED_SHARE * budget_seconds / sum(found.median for found in timed[0]))
-        recordings = record_kernels(
-            loaded,
-            target,
-            feeds[0],
-            max(_FEWEST_RECORDED, min(_RECORDED, runs)),
-            as_float32=[as_float32 for _, as_float32 in opened],
-        )
-        layers = [time_layers(*pair) for pair in zip(loaded, recordings, strict=True)]
-    tell("open", 0, 1)
-    notes: list[str] = []
-    prints = [[_find_footprint(model, target, each[i], notes) for i, model in enumerate(loaded)] for each in feeds]
-    names = _name(loaded)
-    models = tuple(
-        Profiled(
-            name,
-            tuple(
-                BatchTimes(_find_batch(loaded[i], each[i]), found[i], _find_quantiles(found[i], seed), memory[i])
-                for each, found, memory in zip(feeds, timed, prints, strict=True)
-            ),
-            layers[i],
-        )
-        for i, name in enumerate(names)
-    )
-    notes += _describe(loaded, names, opened, target, timed, with_layers=with_layers)
-    return Profile(target, models, _compare(models, seed), noise, tuple(dict.fromkeys(notes)))
+        runs = max(_FEWEST_RECORDED, min(_RECORDED, runs))
+        as_float32 = [is_replaced for _, is_replaced in opened]
+        recordings = record_kernels(models, target, feeds[0], runs, as_float32=as_float32)
+        layers = [time_layers(*pair) for pair in zip(models, recordings, strict=True)]
+    names = _name(models)
+    notes = _describe(models, names, opened)
+    if with_footprint:
+        tell("open", 0, 1)
+    batch_times: list[list[BatchTimes]] = [[] for _ in models]
+    for arrays, latencies in zip(feeds, timed, strict=True):
+        for place, (model, latency) in enumerate(zip(models, latencies, strict=True)):
+            footprint = _find_footprint(model, arrays[place], target, notes) if with_footprint else None
+            shapes = {name: array.shape for name, array in arrays[place].items()}
+            batch_times[place].append(BatchTimes(shapes, latency, _find_quantiles(latency, seed), footprint))
+    profiled = [Profiled(name, tuple(batch_times[place]), layers[place]) for place, name in enumerate(names)]
+    done = len(timed[-1][0].seconds)
+    if done < min(rounds, _FEW_ROUNDS):
+        notes.append(f"the time was enough for {done} rounds only: give more with --budget-seconds")
+    if with_layers and target.provider in _ASYNCHRONOUS:
+        notes.append("times of nodes are those of their launch where the device computes on its own")
+    return Profile(target, tuple(profiled), _compare(profiled, seed), noise, tuple(dict.fromkeys(notes)))
 
 
 def make_batch(model: Model, batch: int | None = None, seed: int = 0) -> dict[str, Array]:
@@ -158,13 +160,7 @@ def _make_runner(session: Session, feeds: Mapping[str, Array], size: int | None)
         raise ModelError(f"{error} ({why})") from error
 
 
-def _find_batch(model: Model, feeds: Mapping[str, Array]) -> int | None:
-    """Rows of a run: the size that the first axes of all inputs share."""
-    sizes = {array.shape[0] if array.ndim else None for array in feeds.values()}
-    return next(iter(sizes)) if len(sizes) == 1 else None
-
-
-def _find_footprint(model: Model, target: Target, feeds: Mapping[str, Array], notes: list[str]) -> Footprint | None:
+def _find_footprint(model: Model, feeds: Mapping[str, Array], target: Target, notes: list[str]) -> Footprint | None:
     if model.source is None:
         return None
     try:
@@ -209,10 +205,6 @@ def _describe(
     models: Sequence[Model],
     names: Sequence[str],
     opened: Sequence[tuple[Session, bool]],
-    target: Target,
-    timed: Sequence[Sequence[Latency]],
-    *,
-    with_layers: bool,
 ) -> list[str]:
     notes = []
     for name, (session, as_float32) in zip(names, opened, strict=True):
@@ -224,9 +216,4 @@ def _describe(
         if dict(first.inputs) != dict(other.inputs):
             notes.append("the models take different inputs: a ratio of their times compares different work")
             break
-    rounds = min(len(found.seconds) for each in timed for found in each)
-    if rounds < 10:
-        notes.append(f"the time was enough for {rounds} rounds only: give more with --budget-seconds")
-    if with_layers and target.provider in _ASYNCHRONOUS:
-        notes.append("times of nodes are those of their launch where the device computes on its own")
     return notes

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from srr_onnx.graph.model import Shape
 from srr_onnx.targets.footprint import Footprint
 from srr_onnx.targets.onnxruntime import version
 from srr_onnx.targets.target import Target
@@ -20,16 +21,22 @@ class BatchTimes:
     """Times of a model at one batch.
 
     Attributes:
-        batch: Rows per run; None where the file has no batch axis that could be told.
+        inputs: Shape of every input.
         latency: The times.
         quantiles: "median", "p90" and "p99" in seconds; None where there are too few rounds.
         footprint: Time to load and peak memory; None where they could not be measured.
     """
 
-    batch: int | None
+    inputs: Mapping[str, Shape]
     latency: Latency
     quantiles: Mapping[str, Figure | None]
     footprint: Footprint | None
+
+    @property
+    def batch(self) -> int | None:
+        """Rows per run: the size that the first axes of all inputs share; None where they share none."""
+        sizes = {shape[0] if shape else None for shape in self.inputs.values()}
+        return next(iter(sizes)) if len(sizes) == 1 else None
 
     @property
     def rows_per_second(self) -> float:
@@ -39,6 +46,7 @@ class BatchTimes:
     def to_json(self) -> dict[str, Any]:
         """Plain form."""
         return {
+            "inputs": {name: list(shape) for name, shape in self.inputs.items()},
             "batch": self.batch,
             "rounds": len(self.latency.seconds),
             "runs_each": self.latency.runs_each,
