@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from srr_onnx.analysis.find import find_groups
-from srr_onnx.analysis.groups import Groups
 from srr_onnx.calibration.prepare import calibrate
 from srr_onnx.data.dataset import Dataset
 from srr_onnx.data.read import open_data
@@ -29,51 +28,20 @@ from srr_onnx.graph.model import Model
 from srr_onnx.planning.budget import Budget, parse_share
 from srr_onnx.planning.make import MAX_GROUP_RATIO, find_free, make_plan
 from srr_onnx.planning.obstacles import check_prunable
-from srr_onnx.planning.plan import Plan
 from srr_onnx.rewriting.compensate import Compensated, Kind, check_kind, compensate_pruned, recalibrate_norms
 from srr_onnx.rewriting.distrust import rewrite_proven
-from srr_onnx.rewriting.exact.gains import ExactGains
 from srr_onnx.rewriting.output import check_outputs, save_results
 from srr_onnx.rewriting.replay import rewrite
 from srr_onnx.rewriting.verify import make_feeds
 from srr_onnx.scoring.criterion import ScoreOptions
 from srr_onnx.scoring.sampled import score_with_samples
-from srr_onnx.scoring.score import Scores
 from srr_onnx.targets.measuring import measure_shapes
 from srr_onnx.targets.target import Target
-from srr_onnx.validation.judge import Judgement, judge
+from srr_onnx.validation.judge import judge
 from srr_onnx.validation.notes import collect_notes
 from srr_onnx.validation.pace import choose_alignment, compare_pace, find_pace
+from srr_onnx.validation.result import Pruned
 from srr_onnx.validation.tryout import keep_if_closer
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Pruned:
-    """The result of pruning.
-
-    Attributes:
-        model: The pruned model, with what was done to the weights that stay.
-        plan: What was decided, what it costs, the proof, and what was done to the weights that stay.
-        original: The model that was pruned.
-        path: File written, None where nothing was.
-        groups: Pruning groups of the original.
-        gains: What went without changing any output, of `prune_lossless` only.
-        judgement: How the result compares with the original on samples that were held out; None without samples.
-        notes: What the user should know about the samples.
-        proven: The pruned model as it was proven, before anything was done to its weights; None after `prune_lossless`.
-        scores: What the criterion said of them; None after `prune_lossless`.
-    """
-
-    model: Model
-    plan: Plan
-    original: Model
-    path: Path | None
-    groups: Groups
-    gains: ExactGains | None = None
-    judgement: Judgement | None = None
-    notes: tuple[str, ...] = ()
-    proven: Model | None = None
-    scores: Scores | None = None
 
 
 def prune(
