@@ -111,6 +111,7 @@ def allocate(
     priority: Priority,
     max_group_ratio: float,
     steps: Sequence[int] | None = None,
+    pace: Price | None = None,
 ) -> Allocation:
     """Spread budgets over the groups. Each must be within `reach` at a cap of 1.
 
@@ -121,6 +122,7 @@ def allocate(
         priority: Which group comes next.
         max_group_ratio: Largest share of its units that a group may lose; relaxed only as far as the goals need.
         steps: Units of which every group keeps a multiple; 1 where nothing is said.
+        pace: Time of the model: of what is worth the same to the goals, that goes first which saves more of it.
 
     Returns:
         The allocation; it meets every goal. A single one is exceeded by at most half a percentage point where the
@@ -132,7 +134,7 @@ def allocate(
         if reach(groups, is_free, goal.price, cap, steps) < goal.target:
             cap = _relax(groups, is_free, goal, cap, steps)
     ladders = _ladders(groups, is_free, cap, steps)
-    climb = Climb(groups, ladders, [goal.price for goal in goals])
+    climb = Climb(groups, ladders, [goal.price for goal in goals], pace)
     for goal in goals:
         _take(climb, goal, priority)
     is_coarse = len(goals) > 1 or max(steps, default=1) > 1
@@ -201,6 +203,7 @@ def _take(climb: Climb, goal: Goal, priority: Priority) -> None:
     """
     price = goal.price
     missing, window = goal.missing, TOLERANCE * price.total
+    is_weighed = priority.weighs_savings or climb.pace is not None
 
     def entry(number: int) -> tuple[float, float, int]:
         share = climb.removed(number) / climb.groups[number].size
@@ -211,7 +214,7 @@ def _take(climb: Climb, goal: Goal, priority: Priority) -> None:
     too_large: list[tuple[int, int]] = []
     while heap and missing > 0:
         number = heapq.heappop(heap)[-1]
-        if priority.weighs_savings and heap:
+        if is_weighed and heap:
             present = entry(number)  # savings shrink as other groups do
             if present > heap[0]:
                 heapq.heappush(heap, present)
@@ -234,7 +237,7 @@ def _take(climb: Climb, goal: Goal, priority: Priority) -> None:
         saving, number = next((size for size in too_large if size[0] >= missing), too_large[-1])
         climb.move(number)
         missing -= saving
-    if missing < -window and len(climb.prices) == 1:
+    if missing < -window and len(climb.prices) == (1 if climb.pace is None else 2):
         _exchange(climb, price, -missing - window, -missing)
 
 

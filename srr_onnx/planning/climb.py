@@ -8,6 +8,9 @@ from srr_onnx.analysis.groups import PruningGroup
 from srr_onnx.planning.priority import Priority
 from srr_onnx.planning.widths import Price
 
+# Where milliseconds are asked for too, a step counts by so much more or less at most.
+_MOST_WORTH = 2.0
+
 
 def rungs(size: int, limit: int, step: int) -> list[int]:
     """Find how many units a group may lose: none, or so many that a multiple of the step stays.
@@ -27,10 +30,17 @@ def rungs(size: int, limit: int, step: int) -> list[int]:
 class Climb:
     """Where every group stands on its ladder, and the prices at these widths."""
 
-    def __init__(self, groups: Sequence[PruningGroup], ladders: Sequence[list[int]], prices: Sequence[Price]) -> None:
+    def __init__(
+        self,
+        groups: Sequence[PruningGroup],
+        ladders: Sequence[list[int]],
+        prices: Sequence[Price],
+        pace: Price | None = None,
+    ) -> None:
         self.groups = groups
         self.ladders = ladders
-        self.prices = prices
+        self.prices = [*prices, *([] if pace is None else [pace])]
+        self.pace = pace
         self.at = [0] * len(groups)
 
     def removed(self, number: int) -> int:
@@ -61,6 +71,12 @@ class Climb:
         """Mean priority of the units of a group's next step, or of the last one if `count` is -1."""
         units = self.units(number, count)
         first, last = sorted((self.removed(number), self.removed(number) + units))
-        saving = abs(price.saving(number, units)) // (last - first) if priority.weighs_savings else 0
-        values = [priority.of(self.groups[number], gone, saving) for gone in range(first, last)]
-        return sum(values) / len(values)
+        is_weighed = priority.weighs_savings or self.pace is not None
+        saving = abs(price.saving(number, units)) if is_weighed else 0
+        values = [priority.of(self.groups[number], gone, saving // (last - first)) for gone in range(first, last)]
+        value = sum(values) / len(values)
+        if self.pace is None:
+            return value
+        time = abs(self.pace.saving(number, units)) / self.pace.total
+        worth = min(max(time / max(saving / price.total, 1e-12), 1 / _MOST_WORTH), _MOST_WORTH)
+        return value * worth if value > 0 else value / worth

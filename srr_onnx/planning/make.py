@@ -123,7 +123,8 @@ def make_plan(
         groups: Result of `find_groups(model)`.
         scores: Result of `score_groups(model, groups, ...)`.
         budget: How much has to go.
-        table: What the model's nodes take; needed for a budget in latency.
+        table: What the model's nodes take; needed for a budget in latency. Others go by it too where it is given: of
+            what is worth the same to them, that goes first which takes more time.
         allocation: A registered name, or "auto": see `default_allocation`.
         max_group_ratio: Largest share of its units that a group may lose; relaxed only as far as the budget needs.
         freeze: Nodes that stay as they are.
@@ -164,7 +165,9 @@ def make_plan(
                 raise PlanError(
                     explain_reach(groups, causes, limit.kind, goals[-1].share, most / price.total, in_steps)
                 )
-        found = allocate(groups, is_free, goals, priority, max_group_ratio, steps)
+        has_times = table is not None and table.nodes and budget.find("latency") is None
+        pace = make_price(model, groups, "latency", table) if has_times else None
+        found = allocate(groups, is_free, goals, priority, max_group_ratio, steps, pace)
         removed, cap = found.removed, found.cap
         limits = [
             {**limit.to_json(), "amount": goal.share, "reached": reached}

@@ -55,7 +55,7 @@ class Pace:
 
     Attributes:
         budget: The budget, with the share of predicted time that meets the goal.
-        table: Times of the model's nodes; None without such a goal.
+        table: Times of the model's nodes; None where time does not count.
         facts: Goal, error of the table, and what every round predicted and measured, in milliseconds.
     """
 
@@ -77,6 +77,8 @@ def find_pace(
 ) -> Pace:
     """Find the budget whose plan meets a goal in latency; a budget without one stays as it is.
 
+    Where widths are chosen by the machine, the table is made for any budget, so that time counts too.
+
     Args:
         model: Loaded model.
         groups: Its groups.
@@ -97,7 +99,8 @@ def find_pace(
         TargetError: The target is not there.
     """
     limit = budget.find("latency")
-    if limit is None:
+    is_timed = alignment is not None and alignment.source == "auto" and budget.kind != "ratio"
+    if limit is None and not is_timed:
         return Pace(budget)
     tell("time", 0, 1)
     target, clocks = target or Target(threads=1), clocks or Clocks()
@@ -105,6 +108,8 @@ def find_pace(
     steps = None if alignment is None else find_steps(model, groups, alignment)
     is_free = [cause is None for cause in find_free(groups, **restrictions)]
     table = measure_table(model, groups, is_free, steps, feeds, target, clocks)
+    if limit is None:
+        return Pace(budget, table)
     found, rounds = meet_latency(
         model,
         groups,

@@ -153,6 +153,28 @@ def test_a_table_learns_and_never_falls():
     assert max(savings) > 0
 
 
+def test_where_time_counts_too_more_goes_where_it_is_spent():
+    model = branched((32, 32))
+    groups = find_groups(model)
+    scores = score_groups(model, groups, "l1", ScoreOptions())
+    slow = groups[0]
+    work = count_work(model)
+    touched = {node.outputs[0] for node in model.nodes if node.label in slow.nodes}
+    times = {name: 50.0 * most if name in touched else float(most) for name, most in work.items()}
+    table = LatencyTable({name: ((work[name], time),) for name, time in times.items()})
+    plain, paced = (make_plan(model, groups, scores, Budget.choose(flops=0.3), known) for known in (None, table))
+    assert 0.3 <= paced.plan.macs_removed <= 0.31
+    assert paced.is_kept[slow.units].sum() < plain.is_kept[slow.units].sum()
+
+
+def test_a_table_of_nothing_changes_nothing():
+    model = branched()
+    groups = find_groups(model)
+    scores = score_groups(model, groups, "l1", ScoreOptions())
+    plans = [make_plan(model, groups, scores, Budget.choose(flops=0.3), known) for known in (None, LatencyTable({}))]
+    assert np.array_equal(plans[0].is_kept, plans[1].is_kept)
+
+
 def test_a_latency_without_a_table_is_refused():
     model = branched()
     groups = find_groups(model)
