@@ -43,6 +43,9 @@ _HOMES = {
     "validate": "srr_onnx.validation.validate",
     "Validation": "srr_onnx.validation.validate",
     "RunOptions": "srr_onnx.validation.measure",
+    "profile": "srr_onnx.validation.profile",
+    "Profile": "srr_onnx.validation.profiled",
+    "Target": "srr_onnx.targets.target",
     "SrrError": "srr_onnx.errors",
 }
 
@@ -74,9 +77,12 @@ if TYPE_CHECKING:
     from srr_onnx.scoring.options import SrrOptions as SrrOptions
     from srr_onnx.scoring.score import Scores as Scores
     from srr_onnx.scoring.score import score_groups as score_groups
+    from srr_onnx.targets.target import Target as Target
     from srr_onnx.validation.evaluate import Evaluation as Evaluation
     from srr_onnx.validation.evaluate import evaluate as evaluate
     from srr_onnx.validation.measure import RunOptions as RunOptions
+    from srr_onnx.validation.profile import profile as profile
+    from srr_onnx.validation.profiled import Profile as Profile
     from srr_onnx.validation.validate import Validation as Validation
     from srr_onnx.validation.validate import validate as validate
 

@@ -36,6 +36,10 @@ class DataError(SrrError):
     """Data are missing, unreadable or of the wrong shape."""
 
 
+class TargetError(SrrError):
+    """Where a model is to run is not there, or does not run it."""
+
+
 class OutputError(SrrError):
     """The result cannot be written where it was asked for."""
 

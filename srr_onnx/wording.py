@@ -50,3 +50,10 @@ def shape(sizes: Sequence[int]) -> str:
 def milliseconds(seconds: float) -> str:
     """A duration."""
     return f"{seconds * 1e3:.2f} ms"
+
+
+def duration(seconds: float) -> str:
+    """A duration with three digits in the unit that fits: 1.27 ms, 84.2 us, 2.10 s."""
+    unit, size = ("s", 1.0) if seconds >= 1 else ("ms", 1e-3) if seconds >= 1e-3 else ("us", 1e-6)
+    number = seconds / size
+    return f"{number:.{0 if number >= 100 else 1 if number >= 10 else 2}f} {unit}"

@@ -12,6 +12,7 @@ from srr_onnx.graph.cost import is_constant_node
 from srr_onnx.graph.model import Model
 from srr_onnx.graph.segment import read_values
 from srr_onnx.targets.onnxruntime import SegmentSession, Session
+from srr_onnx.targets.target import Target
 
 Array = np.ndarray[Any, Any]
 
@@ -20,25 +21,27 @@ RUN = 16
 _OTHER_FLOATS = frozenset({"float64", "float16", "bfloat16"})
 
 
-def open_session(model: Model, threads: int = 0) -> tuple[Session, bool]:
+def open_session(model: Model, threads: int = 0, target: Target | None = None) -> tuple[Session, bool]:
     """Open a model, in float32 where onnxruntime cannot compute it in the file's element type.
 
     Args:
         model: Loaded model.
         threads: Threads inside one operator; 0 lets the runtime choose.
+        target: Where it runs; the CPU by default. Its threads take the place of `threads`.
 
     Returns:
         The session, and whether it computes in float32 in place of another type.
 
     Raises:
         ModelError: onnxruntime refuses the model.
+        TargetError: The target is not there, or takes no node of the model.
     """
     try:
-        return Session(model, threads=threads), False
+        return Session(model, threads=threads, target=target), False
     except ModelError:
         if not has_other_floats(model):
             raise
-        return Session(model, threads=threads, as_float32=True), True
+        return Session(model, threads=threads, as_float32=True, target=target), True
 
 
 def has_other_floats(model: Model) -> bool:
@@ -129,10 +132,11 @@ def take(feeds: Mapping[str, Array], start: int, stop: int) -> dict[str, Array]:
 
 def has_fixed_batch(model: Model, names: Iterable[str]) -> bool:
     """Whether the file states how many samples one run takes of these inputs."""
-    return not any(_is_open(model, name) for name in names)
+    return not any(is_batch_open(model, name) for name in names)
 
 
-def _is_open(model: Model, name: str) -> bool:
+def is_batch_open(model: Model, name: str) -> bool:
+    """Whether the file leaves the size of the first axis of an input open."""
     for value in model.proto.graph.input:
         if value.name == name:
             dims = value.type.tensor_type.shape.dim

@@ -17,10 +17,12 @@ from srr_onnx.cli.progress import show_progress
 from srr_onnx.cli.report import note_guess
 from srr_onnx.cli.run_options import check_written, make_run_options, run_options, show_agreement
 from srr_onnx.cli.tables import note, show_json, show_line, show_table
+from srr_onnx.cli.target_options import describe_target, find_given, make_target, target_options
 from srr_onnx.graph.cost import CONVENTION
 from srr_onnx.graph.load import load_model
+from srr_onnx.validation.profiled import Profile
 from srr_onnx.validation.validate import Validation, validate
-from srr_onnx.wording import interval, percent, points, quantity, removed
+from srr_onnx.wording import duration, interval, percent, points, quantity, removed
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
 
@@ -53,6 +55,13 @@ def _read_size(ctx: click.Context, param: click.Parameter, value: str | None) ->
     help="Gate: share of the samples on which both find the same class.",
 )
 @click.option("--max-size", callback=_read_size, metavar="SIZE", help="Gate: size of the candidate's file, 10MB.")
+@click.option(
+    "--min-speedup",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="FACTOR",
+    help="Gate: how many times as fast a run has to be, 1.2; both are timed for it, see `srr-onnx profile`.",
+)
+@target_options
 @options.input_option
 @options.import_option
 @options.report_option
@@ -64,6 +73,7 @@ def compare(
     max_accuracy_drop: float | None,
     min_agreement: float | None,
     max_size: int | None,
+    min_speedup: float | None,
     inputs: Mapping[str, Sequence[int]],
     report_path: Path | None,
     force: bool,
@@ -72,7 +82,8 @@ def compare(
 ) -> None:
     """Compare a model with its reference: cost, accuracy, agreement.
 
-    Without --data both run on made-up random inputs. Gates make it a test for CI: where one fails, the command says so
+    Without --data both run on made-up random inputs. --provider, --threads and --provider-option say where the two are
+    timed for --min-speedup. Gates make it a test for CI: where one fails, the command says so
     and ends with exit code 3.
     """
     for value, option in ((max_accuracy_drop, "--max-accuracy-drop"), (min_agreement, "--min-agreement")):
@@ -80,7 +91,9 @@ def compare(
             raise click.UsageError(f"{option} is measured on samples: give --data too")
     if report_path is not None:
         check_written(report_path, "--report", (reference, candidate, values["data"], values["labels"]), force=force)
-    run = make_run_options(values)
+    if min_speedup is None and (given := find_given(click.get_current_context())):
+        raise click.UsageError(f"{given} says where models are timed: give --min-speedup too")
+    run, target = make_run_options(values), make_target(values)
     with show_progress() as tell:
         loaded = load_model(reference, inputs)
         found = validate(
@@ -90,6 +103,8 @@ def compare(
             max_accuracy_drop=max_accuracy_drop,
             min_agreement=min_agreement,
             max_size=max_size,
+            min_speedup=min_speedup,
+            target=target,
             options=run,
             input_shapes=inputs,
             on_stage=tell,
@@ -100,7 +115,7 @@ def compare(
     else:
         _show(found, gates)
     if report_path is not None:
-        write_comparison(report_path, found, gates, {})
+        write_comparison(report_path, found, gates)
     for text in found.notes:
         note(f"note: {text}")
     note_guess(loaded)
@@ -119,14 +134,27 @@ def _show(found: Validation, gates: Sequence[Mapping[str, Any]]) -> None:
         drop = found.accuracy_drop
         between = interval(-drop.high, -drop.low, points)
         rows.append(("accuracy", *map(percent, shares), f"{points(-drop.mean)} points ({between})"))
+    if found.speed is not None:
+        rows.append(_write_speed(found.speed))
     show_table(("", "reference", "candidate", "change"), rows)
     show_agreement(found.agreement)
     show_line()
     kind = "made-up random inputs" if found.is_made_up else "samples"
     show_line(f"{'measured':<10}on {found.samples:,} {kind}; intervals of 95 % in brackets")
+    if found.speed is not None:
+        rounds = len(found.speed.models[0].batches[0].latency.seconds)
+        show_line(f"{'timed':<10}{rounds:,} rounds on {describe_target(found.speed.target)}, on made-up inputs")
     show_line(f"{'counted':<10}{CONVENTION}")
     for gate in gates:
         show_line(f"{'passed' if gate['passed'] else 'FAILED':<10}{gate['text']}")
+
+
+def _write_speed(speed: Profile) -> tuple[str, ...]:
+    """Medians, and how many times as fast the candidate is."""
+    medians = [duration(model.batches[0].latency.median) for model in speed.models]
+    factor = speed.comparisons[0].speedups[0]
+    between = interval(factor.low, factor.high, "{:.3f}".format)
+    return "latency", *medians, f"{factor.value:.3f}x as fast ({between})"
 
 
 def _row(label: str, values: Sequence[float], write: Callable[[float], str]) -> tuple[str, ...]:

@@ -85,7 +85,8 @@ def _measure(*models: Model) -> list[tuple[Accuracy, Latency]]:
     sessions = [Session(model, threads=1) for model in models]
     (name,) = models[0].inputs
     accuracies = [measure_accuracy(session, split_batches(name, images, labels)) for session in sessions]
-    timings = measure_latency(sessions, {name: images[:1]}, rounds=ROUNDS, warm_up=20)
+    runners = [session.make_runner({name: images[:1]}) for session in sessions]
+    timings = measure_latency(runners, rounds=ROUNDS, warm_up=20)
     return list(zip(accuracies, timings, strict=True))
 
 

@@ -21,12 +21,14 @@ _WORDS = {
     ),
     "agreement": lambda value: f"top-1 agreement with the reference is {percent(value)}",
     "size": lambda value: f"the file has {quantity(value, 'B')}",
+    "speedup": lambda value: f"a run is {value:.3f} times as fast as the reference's",
 }
 _LIMITS = {
     "accuracy": lambda limit: f"at least {percent(limit)} was asked for",
     "accuracy_drop": lambda limit: f"{limit * 100:g} points lower were allowed",
     "agreement": lambda limit: f"at least {percent(limit)} was asked for",
     "size": lambda limit: f"at most {quantity(limit, 'B')} was allowed",
+    "speedup": lambda limit: f"at least {limit:g} times was asked for",
 }
 
 

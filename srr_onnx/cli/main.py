@@ -31,6 +31,10 @@ COMMANDS = {
     "apply": ("srr_onnx.cli.apply", "Replay a plan that `prune` has written."),
     "evaluate": ("srr_onnx.cli.evaluate", "Measure accuracy on labelled data, or agreement with another model."),
     "compare": ("srr_onnx.cli.compare", "Compare a model with its reference: cost, accuracy, agreement."),
+    "profile": (
+        "srr_onnx.cli.profile",
+        "Measure latency, throughput, memory and the time of every node; compare models.",
+    ),
     "demo": ("srr_onnx.cli.demo", "Prune the bundled model; measure accuracy and latency before and after."),
 }
 

@@ -14,6 +14,7 @@ from srr_onnx.cli.tables import note
 from srr_onnx.graph.model import Model
 from srr_onnx.pipeline import Pruned
 from srr_onnx.planning.plan import LOSSLESS
+from srr_onnx.validation.profiled import Profiled
 from srr_onnx.validation.validate import Validation
 
 
@@ -63,16 +64,13 @@ def write_page(
     note(f"report: {path}")
 
 
-def write_comparison(
-    path: Path, found: Validation, gates: Sequence[Mapping[str, Any]], latency: Mapping[str, Sequence[float]]
-) -> None:
+def write_comparison(path: Path, found: Validation, gates: Sequence[Mapping[str, Any]]) -> None:
     """Write the report page of `compare`, and say so on stderr.
 
     Args:
         path: HTML file; replaced where it exists.
         found: What was found.
         gates: Entries of `describe_gates`.
-        latency: Milliseconds of single runs by name of the model, the reference first; empty where not measured.
 
     Raises:
         OutputError: It cannot be written.
@@ -92,13 +90,15 @@ def write_comparison(
     }
     passed = [gate for gate in gates if gate["passed"]]
     sizes = first.size_bytes, second.size_bytes
+    timed = () if found.speed is None else found.speed.models
+    latency = {model.name: [1e3 * time for time in model.batches[0].latency.seconds] for model in timed}
     kind = "made-up random inputs" if found.is_made_up else "samples"
     data = ReportData(
         title=f"{_name(second.model)} beside {_name(first.model)}",
         figures=list_figures(first.cost, second.cost, sizes, judged, latency, samples=kind),
         facts=(*(("gate passed", gate["text"]) for gate in passed), *(("note", text) for text in found.notes)),
         warnings=tuple(f"gate failed: {gate['text']}" for gate in gates if not gate["passed"]),
-        structure=describe_structure(first.model, second.model),
+        structure=describe_structure(first.model, second.model, latency_ms=_pair_layers(timed)),
         latency=latency,
         reproduction=Reproduction(
             click.get_current_context().meta[COMMAND_LINE],
@@ -126,3 +126,9 @@ def _proof_text(facts: Facts) -> str:
     other = "the original" if proof.get("kind") == LOSSLESS else "the masked original"
     after = ", before its weights were fitted" if done and done["kind"] != "none" else ""
     return f"Proven in onnxruntime: the same outputs as {other} to {proof['relative_error']:.0e}{after}"
+
+
+def _pair_layers(timed: Sequence[Profiled]) -> dict[str, tuple[float, float]]:
+    """Milliseconds in both models by name of the node, as far as both have it."""
+    times = [{row.node: 1e3 * row.seconds for row in model.layers.rows} for model in timed if model.layers is not None]
+    return {node: (before, times[1][node]) for node, before in times[0].items() if node in times[1]} if times else {}

@@ -5,6 +5,7 @@ Never written to a file: the proof and the measurements run it.
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections import Counter
 from collections.abc import Container, Mapping, Sequence
@@ -44,6 +45,8 @@ _RANDOM_OPERATORS = frozenset(
     {"Bernoulli", "Dropout", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
 )
 
+_NUMBERED = "srr_onnx_node_"
+
 
 def to_runtime_proto(
     model: Model,
@@ -52,6 +55,7 @@ def to_runtime_proto(
     *,
     as_float32: bool = False,
     is_rounded: bool = True,
+    is_numbered: bool = False,
 ) -> tuple[onnx.ModelProto, dict[str, Array]]:
     """Make the protobuf that a runtime loads, with large payloads apart.
 
@@ -61,6 +65,7 @@ def to_runtime_proto(
         masks: Arrays to multiply a node's inputs with, by `(node index, slot)`.
         as_float32: Whether to compute in float32 what the file computes in double, float16 or bfloat16.
         is_rounded: False to leave out the rounding of activations that are quantized and dequantized at once.
+        is_numbered: Whether nodes are named by `numbered_name`, so that what the runtime says of them can be told.
 
     Returns:
         The protobuf, and the content of its external initializers by name. Nodes that draw random numbers get a
@@ -74,7 +79,9 @@ def to_runtime_proto(
     pairs = {} if is_rounded else unrounded_pairs(model, frozenset((*model.outputs, *outputs)))
     names = Counter(node.name for node in model.nodes)
     for node in model.nodes:
-        if names[node.name] > 1:
+        if is_numbered:
+            graph.node[node.index].name = numbered_name(node.index)
+        elif names[node.name] > 1:
             graph.node[node.index].ClearField("name")  # onnxruntime wants them to differ
         if node.index in pairs:
             quantize, dequantize = pairs[node.index]
@@ -111,6 +118,16 @@ def to_runtime_proto(
     known = {output.name for output in graph.output}
     graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs if name not in known)
     return proto, external
+
+
+def numbered_name(index: int) -> str:
+    """The name of a node in a numbered copy; a runtime that fuses nodes keeps it as part of the new name."""
+    return f"{_NUMBERED}{index}_"
+
+
+def find_numbers(name: str) -> list[int]:
+    """Indices of the nodes whose numbered names are part of a name."""
+    return [int(number) for number in re.findall(rf"{_NUMBERED}(\d+)_", name)]
 
 
 def _seed(graph: onnx.GraphProto) -> None:

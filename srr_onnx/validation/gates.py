@@ -10,8 +10,8 @@ class Gate:
     """One thing that is asked of a result.
 
     Attributes:
-        name: "accuracy", "accuracy_drop", "agreement" or "size".
-        value: What was measured: a share, or bytes; None where it could not be measured.
+        name: "accuracy", "accuracy_drop", "agreement", "size" or "speedup".
+        value: What was measured: a share, bytes, or how many times faster; None where it could not be measured.
         limit: What was asked for, in the same unit.
         is_passed: Whether the value is good enough.
     """

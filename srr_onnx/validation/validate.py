@@ -14,6 +14,7 @@ from srr_onnx.graph.cost import Cost, count_cost
 from srr_onnx.graph.model import Model
 from srr_onnx.rewriting.verify import make_feeds
 from srr_onnx.targets.measuring import measure_shapes
+from srr_onnx.targets.target import Target
 from srr_onnx.validation.accuracy import Accuracy
 from srr_onnx.validation.agreement import Agreement, find_main
 from srr_onnx.validation.class_names import Classes, find_classes
@@ -22,6 +23,8 @@ from srr_onnx.validation.estimates import Estimate, estimate_difference
 from srr_onnx.validation.evaluate import Data, Source, describe_accuracy, load, load_beside, read
 from srr_onnx.validation.gates import Gate, at_least, at_most
 from srr_onnx.validation.measure import OnStage, RunOptions, measure_on_data, measure_on_random
+from srr_onnx.validation.profile import profile
+from srr_onnx.validation.profiled import Profile
 from srr_onnx.validation.runs import open_models
 
 # Runs on made-up inputs: they show that two models compute alike, not how well they do.
@@ -35,6 +38,7 @@ class _Limits:
     max_accuracy_drop: float | None
     min_agreement: float | None
     max_size: int | None
+    min_speedup: float | None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -75,6 +79,7 @@ class Validation:
         bad: Samples that could not be read.
         gates: What was asked for.
         notes: What the user should know.
+        speed: How fast both are; None where it was not asked for.
     """
 
     reference: Side
@@ -87,6 +92,7 @@ class Validation:
     bad: tuple[BadSample, ...]
     gates: tuple[Gate, ...]
     notes: tuple[str, ...]
+    speed: Profile | None = None
 
     @property
     def is_passed(self) -> bool:
@@ -103,6 +109,7 @@ class Validation:
             "unreadable": [dataclasses.asdict(sample) for sample in self.bad],
             "accuracy_drop": None if self.accuracy_drop is None else self.accuracy_drop.to_json(),
             "agreement": [found.to_json() for found in self.agreement],
+            "speed": None if self.speed is None else self.speed.to_json(),
         }
 
 
@@ -116,6 +123,8 @@ def validate(
     max_accuracy_drop: float | None = None,
     min_agreement: float | None = None,
     max_size: int | None = None,
+    min_speedup: float | None = None,
+    target: Target | None = None,
     options: RunOptions | None = None,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     on_stage: OnStage | None = None,
@@ -131,6 +140,8 @@ def validate(
         max_accuracy_drop: Share of the samples by which the candidate's accuracy may be lower, a gate.
         min_agreement: Share of the samples on which both have to find the same class, a gate.
         max_size: Bytes that the candidate's file may have, with what lies beside it, a gate.
+        min_speedup: How many times faster the candidate has to be, a gate; nothing is timed without it.
+        target: Where both are timed, on made-up inputs; the CPU with one thread by default.
         options: Number of samples, batch, workers, seed.
         input_shapes: Shape per input, for files with dynamic axes.
         on_stage: Told the name of every stage, steps done and steps in all, for a progress display.
@@ -139,11 +150,12 @@ def validate(
         What was found; a gate that fails is no error.
 
     Raises:
+        TargetError: The target is not there, or takes no node of a model.
         DataError: The models take or give different things; what a gate asks for cannot be measured.
         ModelError: A model cannot be loaded or run.
     """
     tell, options = on_stage or (lambda stage, done, steps: None), options or RunOptions()
-    limits = _Limits(max_accuracy_drop, min_agreement, max_size)
+    limits = _Limits(max_accuracy_drop, min_agreement, max_size, min_speedup)
     tell("load", 0, 1)
     loaded = load(reference, input_shapes)
     models = [measure_shapes(model, make_feeds) for model in (loaded, load_beside(loaded, candidate, input_shapes))]
@@ -167,6 +179,11 @@ def validate(
     notes = [f"no data: compared on {measured.samples} made-up random inputs, which says nothing of accuracy"]
     if dataset is not None:
         notes = [dataset.describe(), dataset.describe_bad(), classes.note]
+    speed = None
+    if min_speedup is not None:
+        target = dataclasses.replace(target or Target(threads=1), batch=options.batch)
+        speed = profile(*models, target=target, with_footprint=False, seed=options.seed, on_stage=tell)
+        notes += [*speed.notes, speed.noise.describe()]
     return Validation(
         reference=sides[0],
         candidate=sides[1],
@@ -176,8 +193,9 @@ def validate(
         accuracy_drop=drop,
         agreement=measured.agreement,
         bad=() if dataset is None else tuple(dataset.bad),
-        gates=_check(limits, sides[1], drop, measured.agreement),
+        gates=_check(limits, sides[1], drop, measured.agreement, speed),
         notes=tuple(text for text in (*notes, *measured.notes) if text),
+        speed=speed,
     )
 
 
@@ -190,7 +208,9 @@ def _check_limits(limits: _Limits, model: Model, *, has_data: bool) -> None:
         raise DataError("--min-agreement compares classes, and no output of this model has any")
 
 
-def _check(limits: _Limits, candidate: Side, drop: Estimate | None, agreement: Sequence[Agreement]) -> tuple[Gate, ...]:
+def _check(
+    limits: _Limits, candidate: Side, drop: Estimate | None, agreement: Sequence[Agreement], speed: Profile | None
+) -> tuple[Gate, ...]:
     found = []
     if limits.max_accuracy_drop is not None:
         found.append(at_most("accuracy_drop", None if drop is None else drop.mean, limits.max_accuracy_drop))
@@ -200,4 +220,6 @@ def _check(limits: _Limits, candidate: Side, drop: Estimate | None, agreement: S
         found.append(at_least("agreement", share, limits.min_agreement))
     if limits.max_size is not None:
         found.append(at_most("size", candidate.size_bytes, limits.max_size))
+    if limits.min_speedup is not None and speed is not None:
+        found.append(at_least("speedup", speed.comparisons[0].speedups[0].value, limits.min_speedup))
     return tuple(found)

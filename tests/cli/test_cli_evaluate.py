@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -170,6 +171,30 @@ def test_every_gate_that_fails_has_a_line(run):
     assert "top-1 agreement with the reference is 50.0 %" in failed[1]
     assert "at most 100 B was allowed" in failed[2]
     assert result.stdout.count("FAILED") == 3
+
+
+def test_a_speedup_is_a_gate_with_a_row_of_its_own(run):
+    net("other.onnx", scale=2.0)
+    words = ("compare", "net.onnx", "other.onnx", "--limit", "3", "--threads", "2", "--report", "page.html")
+    passed = run(*words, "--min-speedup", "0.001")
+    assert passed.exit_code == 0, passed.stderr
+    assert re.search(r"^latency +\S+ [um]s +\S+ [um]s +\S+x as fast \(.* to .*\)$", passed.stdout, re.MULTILINE)
+    assert re.search(r"^timed     [\d,]+ rounds on cpu, 2 threads, on made-up inputs$", passed.stdout, re.MULTILINE)
+    assert "passed    a run is" in passed.stdout
+    assert 'id="latency"' in Path("page.html").read_text(encoding="utf-8")
+    failed = run("compare", "net.onnx", "other.onnx", "--limit", "3", "--min-speedup", "1000", "--format", "json")
+    assert failed.exit_code == 3
+    assert "times as fast as the reference's, at least 1000 times was asked for" in failed.stderr
+    found = facts(failed)
+    (speedup,) = found["speed"]["comparisons"][0]["speedups"]
+    assert found["gates"] == [{**found["gates"][0], "name": "speedup", "value": speedup["value"], "passed": False}]
+
+
+def test_nothing_is_timed_without_the_gate(run):
+    assert facts(run("compare", "net.onnx", "net.onnx", "--limit", "3", "--format", "json"))["speed"] is None
+    refused = run("compare", "net.onnx", "net.onnx", "--provider-option", "a=1")
+    assert refused.exit_code == 2
+    assert "--provider-option says where models are timed: give --min-speedup too" in refused.stderr
 
 
 def test_made_up_inputs(run):
