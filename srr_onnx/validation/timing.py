@@ -8,6 +8,7 @@ cancels.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import numpy as np
@@ -18,6 +19,7 @@ Array = np.ndarray[Any, Any]
 Verdict = Literal["faster", "not faster", "slower"]
 
 _RESAMPLES = 1000
+_AT_ONCE = 1 << 20  # indices in memory: 8 MB
 # Below, a quantile is one of the last few samples and says nothing of another time.
 _LEAST_BEYOND = 1
 
@@ -52,8 +54,8 @@ def estimate_quantile(seconds: Array, share: float, seed: int = 0) -> Figure | N
     """
     if len(seconds) * (1 - share) < _LEAST_BEYOND:
         return None
-    drawn = np.quantile(seconds[_draw_blocks(len(seconds), seed)], share, axis=1)  # (B,)
-    return _figure(float(np.quantile(seconds, share)), drawn)
+    parts = [np.quantile(seconds[rounds], share, axis=1) for rounds in _draw_blocks(len(seconds), seed)]
+    return _figure(float(np.quantile(seconds, share)), np.concatenate(parts))
 
 
 def estimate_speedup(reference: Array, candidate: Array, seed: int = 0) -> Figure:
@@ -67,9 +69,11 @@ def estimate_speedup(reference: Array, candidate: Array, seed: int = 0) -> Figur
     Returns:
         Median of the reference / median of the candidate; above 1 the candidate is faster.
     """
-    rounds = _draw_blocks(len(reference), seed)
-    drawn = np.median(reference[rounds], axis=1) / np.median(candidate[rounds], axis=1)
-    return _figure(float(np.median(reference) / np.median(candidate)), drawn)
+    parts = [
+        np.median(reference[rounds], axis=1) / np.median(candidate[rounds], axis=1)
+        for rounds in _draw_blocks(len(reference), seed)
+    ]
+    return _figure(float(np.median(reference) / np.median(candidate)), np.concatenate(parts))
 
 
 def judge_speedup(speedup: Figure) -> Verdict:
@@ -83,12 +87,16 @@ def find_drift(seconds: Array) -> float:
     return float(np.median(seconds[-third:]) / np.median(seconds[:third])) - 1 if third else 0.0
 
 
-def _draw_blocks(count: int, seed: int) -> Array:
-    """Indices of rounds drawn anew, `(B, N)`; a block is as long as the cube root of their number."""
+def _draw_blocks(count: int, seed: int) -> Iterator[Array]:
+    """Indices of rounds drawn anew, some `(B, N)` at a time; a block is as long as the cube root of their number."""
     length = max(1, round(count ** (1 / 3)))
-    starts = np.random.default_rng(seed).integers(0, count, (_RESAMPLES, -(-count // length)))
-    blocks = (starts[:, :, None] + np.arange(length)) % count
-    return np.asarray(blocks.reshape(_RESAMPLES, -1)[:, :count])
+    rng = np.random.default_rng(seed)
+    some = max(1, min(_RESAMPLES, _AT_ONCE // count))
+    for begin in range(0, _RESAMPLES, some):
+        number = min(some, _RESAMPLES - begin)
+        starts = rng.integers(0, count, (number, -(-count // length)))
+        blocks = (starts[:, :, None] + np.arange(length)) % count  # (B, N / length, length)
+        yield blocks.reshape(number, -1)[:, :count]
 
 
 def _figure(value: float, drawn: Array) -> Figure:

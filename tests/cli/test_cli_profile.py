@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
 
 import onnx
 import pytest
 from cli_models import small_graph
-from documented import documented_shape, mismatches
+from documented import ROOT, documented_shape, mismatches
 
 from srr_onnx.cli.profile import describe_speedup
 from srr_onnx.validation.timing import Figure
 
+OTHER_PYTHON = os.environ.get("SRR_ONNX_OPENVINO_PYTHON")
 QUICK = ("--repeat", 20, "--budget-seconds", 1)
 
 
@@ -55,6 +58,25 @@ def test_a_noisy_machine_is_told(run, model_path, monkeypatch):
     monkeypatch.setattr("os.getloadavg", lambda: (99.0, 0.0, 0.0), raising=False)
     done = run("profile", model_path, *QUICK)
     assert "note: this machine is noisy, so take the figures with care: 99.0 processes wanted a core" in done.stderr
+
+
+@pytest.mark.skipif(not OTHER_PYTHON, reason="SRR_ONNX_OPENVINO_PYTHON names no interpreter with onnxruntime-openvino")
+def test_openvino_is_measured_as_openvino(model_path):
+    words = ["-m", "srr_onnx.cli.main", "profile", str(model_path), "--provider", "openvino", "--format", "json"]
+    done = subprocess.run(
+        [OTHER_PYTHON, *words, *map(str, QUICK)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if "openvino finds no device" in done.stderr or "has no provider openvino" in done.stderr:
+        pytest.skip(done.stderr)
+    assert done.returncode == 0, done.stderr
+    (model,) = json.loads(done.stdout)["models"]
+    (row,) = model["layers"]["rows"]
+    assert (row["node"], row["providers"]) == ("runtime (OpenVINO-EP-subgraph)", ["OpenVINOExecutionProvider"])
+    assert model["batches"][0]["load_seconds"] > 0
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -68,3 +70,13 @@ def test_the_same_seed_gives_the_same_interval():
 def test_drift_is_the_change_from_the_first_third_to_the_last():
     assert find_drift(np.array([1.0, 1, 1, 9, 9, 9, 1.5, 1.5, 1.5])) == pytest.approx(0.5)
     assert find_drift(np.array([1.0, 2.0])) == 0.0
+
+
+def test_many_rounds_take_little_memory():
+    times = 1 + np.abs(noise(5, 50_000))
+    tracemalloc.start()
+    found = estimate_quantile(times, 0.5)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100e6
+    assert found.low < found.value < found.high
