@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -99,7 +100,7 @@ def settle(model, machine, alignment=None, **limits):
 )
 def test_the_goal_is_met_in_what_is_measured(share, power, whole, overhead):
     model, machine = chain(), Machine(power, overhead, whole)
-    for old in Path.cwd().rglob("latency-*.json"):
+    for old in Path(os.environ["XDG_CACHE_HOME"]).rglob("latency-*.json"):
         old.unlink()  # another machine
     found, pruned = settle(model, machine, latency=share)
     before, after = machine.models([model, pruned], {}, TARGET)
@@ -168,7 +169,7 @@ def test_a_table_is_measured_once_and_a_damaged_one_again():
     assert measure() == first
     assert machine.measured == 1
     assert 0 <= first.error < 0.2
-    (path,) = Path.cwd().rglob("latency-*.json")
+    (path,) = Path(os.environ["XDG_CACHE_HOME"]).rglob("latency-*.json")
     for damage in ("nodes", "error"):
         data = json.loads(path.read_text())
         data["value"][damage] = {"y": [["x", 1]]} if damage == "nodes" else math.inf
