@@ -85,7 +85,9 @@ def write_results(rows: list[dict[str, object]], out: Path) -> None:
     rows.sort(key=lambda row: str(row["model"]))
     write_csv(path, tuple(rows[0]), rows)
     lines = ["| model | samples | whole command | largest memory |", "|---|---|---|---|"]
-    lines += [f"| {r['model']} | {r['samples']} | {float(r['seconds']):.0f} s | {int(r['memory_mb']):,} MB |" for r in rows]
+    lines += [
+        f"| {r['model']} | {r['samples']} | {float(r['seconds']):.0f} s | {int(r['memory_mb']):,} MB |" for r in rows
+    ]
     replace_between(PAGE, "compensation", "\n".join(lines))
 
 

@@ -16,7 +16,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "prune": "srr_onnx.pipeline",
     "prune_lossless": "srr_onnx.lossless",
-    "Pruned": "srr_onnx.pipeline",
+    "Pruned": "srr_onnx.validation.result",
     "open_data": "srr_onnx.data.read",
     "load_model": "srr_onnx.graph.load",
     "Model": "srr_onnx.graph.model",
@@ -64,7 +64,6 @@ if TYPE_CHECKING:
     from srr_onnx.graph.model import Model as Model
     from srr_onnx.graph.save import save_model as save_model
     from srr_onnx.lossless import prune_lossless as prune_lossless
-    from srr_onnx.pipeline import Pruned as Pruned
     from srr_onnx.pipeline import prune as prune
     from srr_onnx.planning.budget import Budget as Budget
     from srr_onnx.planning.make import make_plan as make_plan
@@ -83,6 +82,7 @@ if TYPE_CHECKING:
     from srr_onnx.validation.measure import RunOptions as RunOptions
     from srr_onnx.validation.profile import profile as profile
     from srr_onnx.validation.profiled import Profile as Profile
+    from srr_onnx.validation.result import Pruned as Pruned
     from srr_onnx.validation.validate import Validation as Validation
     from srr_onnx.validation.validate import validate as validate
 

@@ -14,12 +14,14 @@ from srr_onnx.analysis.find import find_groups
 from srr_onnx.analysis.groups import Groups
 from srr_onnx.graph.cost import count_cost, find_uncounted
 from srr_onnx.graph.model import Model
-from srr_onnx.pipeline import Pruned, read_model
-from srr_onnx.planning.make import describe_frozen, find_free
+from srr_onnx.pipeline import read_model
+from srr_onnx.planning.make import find_free
+from srr_onnx.planning.obstacles import describe_frozen
 from srr_onnx.planning.plan import LOSSLESS, Plan, describe_values, plan_groups
 from srr_onnx.rewriting.apply import kept_positions
 from srr_onnx.rewriting.output import check_outputs, save_results
 from srr_onnx.rewriting.taking_back import Removal, remove_proven
+from srr_onnx.validation.result import Pruned
 
 # Groups that a note names.
 _MOST_NAMED = 5

@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from srr_onnx.analysis.find import find_groups
-from srr_onnx.analysis.groups import Groups
-from srr_onnx.calibration.prepare import Calibration, calibrate
+from srr_onnx.calibration.prepare import calibrate
 from srr_onnx.data.dataset import Dataset
 from srr_onnx.data.read import open_data
 from srr_onnx.errors import DataError
@@ -26,56 +26,22 @@ from srr_onnx.graph.cost import count_cost
 from srr_onnx.graph.load import load_model
 from srr_onnx.graph.model import Model
 from srr_onnx.planning.budget import Budget, parse_share
-from srr_onnx.planning.make import MAX_GROUP_RATIO, Decision, check_prunable, find_free, make_plan
-from srr_onnx.planning.plan import Plan
-from srr_onnx.rewriting.compensate import (
-    ENOUGH_SAMPLES,
-    Compensated,
-    Kind,
-    check_kind,
-    compensate_pruned,
-    recalibrate_norms,
-)
+from srr_onnx.planning.make import MAX_GROUP_RATIO, find_free, make_plan
+from srr_onnx.planning.obstacles import check_prunable
+from srr_onnx.rewriting.compensate import Compensated, Kind, check_kind, compensate_pruned, recalibrate_norms
 from srr_onnx.rewriting.distrust import rewrite_proven
-from srr_onnx.rewriting.exact.gains import ExactGains
 from srr_onnx.rewriting.output import check_outputs, save_results
 from srr_onnx.rewriting.replay import rewrite
 from srr_onnx.rewriting.verify import make_feeds
 from srr_onnx.scoring.criterion import ScoreOptions
 from srr_onnx.scoring.sampled import score_with_samples
-from srr_onnx.scoring.score import Scores
 from srr_onnx.targets.measuring import measure_shapes
-from srr_onnx.validation.judge import Judgement, judge
+from srr_onnx.targets.target import Target
+from srr_onnx.validation.judge import judge
+from srr_onnx.validation.notes import collect_notes
+from srr_onnx.validation.pace import choose_alignment, compare_pace, find_pace
+from srr_onnx.validation.result import Pruned
 from srr_onnx.validation.tryout import keep_if_closer
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Pruned:
-    """The result of pruning.
-
-    Attributes:
-        model: The pruned model, with what was done to the weights that stay.
-        plan: What was decided, what it costs, the proof, and what was done to the weights that stay.
-        original: The model that was pruned.
-        path: File written, None where nothing was.
-        groups: Pruning groups of the original.
-        gains: What went without changing any output, of `prune_lossless` only.
-        judgement: How the result compares with the original on samples that were held out; None without samples.
-        notes: What the user should know about the samples.
-        proven: The pruned model as it was proven, before anything was done to its weights; None after `prune_lossless`.
-        scores: What the criterion said of them; None after `prune_lossless`.
-    """
-
-    model: Model
-    plan: Plan
-    original: Model
-    path: Path | None
-    groups: Groups
-    gains: ExactGains | None = None
-    judgement: Judgement | None = None
-    notes: tuple[str, ...] = ()
-    proven: Model | None = None
-    scores: Scores | None = None
 
 
 def prune(
@@ -85,6 +51,11 @@ def prune(
     flops: float | str | None = None,
     params: float | str | None = None,
     ratio: float | str | None = None,
+    latency: float | str | None = None,
+    memory: float | str | None = None,
+    size: float | str | None = None,
+    align: str | int | None = None,
+    target: Target | None = None,
     criterion: str = "auto",
     options: ScoreOptions | None = None,
     allocation: str = "auto",
@@ -108,9 +79,16 @@ def prune(
     Args:
         source: ONNX file or loaded model.
         output: File to write; None writes nothing.
-        flops: Share of the MACs to remove, 0.44 or "44%". Exactly one of `flops`, `params`, `ratio` is given.
+        flops: Share of the MACs to remove, 0.44 or "44%". Several budgets may be given; all are met then.
         params: Share of the parameters to remove.
-        ratio: Share of every group's units to remove.
+        ratio: Share of every group's units to remove; goes with no other budget.
+        latency: Share of the latency to remove, measured on the target, or what may be left: "8ms".
+        memory: Share of weights and activations to remove, or what may be left: "20MB".
+        size: Share of the file to remove, or what may be left: "5MB".
+        align: Widths to choose from: multiples of a number of channels, those that the target likes ("auto", the
+            default where a target is named or a latency asked for), or any ("off").
+        target: Where the model is to run: what is measured is measured there. One thread of the CPU if only a latency
+            is asked for.
         criterion: Which units go: "reconstruction", "srr", "srr+reconstruction", "l1", "l2", "fpgm", "bn_scale",
             "random" or a registered name of your own. "auto": reconstruction where there are samples, else srr.
         options: Settings of the criterion.
@@ -138,16 +116,18 @@ def prune(
     """
     tell = on_stage or (lambda stage, done, steps: None)
     check_kind(compensate)
-    budget = Budget.choose(flops=flops, params=params, ratio=ratio)
+    budget = Budget.choose(flops=flops, params=params, ratio=ratio, latency=latency, memory=memory, size=size)
     cap = parse_share(max_group_ratio, is_closed=True)
     options = options or ScoreOptions()
     check_outputs(source, output, plan_path, force=force)
+    alignment = choose_alignment(align, target, budget)
+    restrictions: dict[str, Any] = {"freeze": freeze, "only": only, "allow_inexact": allow_inexact}
 
     tell("load", 0, 1)
     model = read_model(source, input_shapes)
     tell("analyze", 0, 1)
     groups = find_groups(model)
-    check_prunable(model, groups, find_free(groups, freeze=freeze, only=only, allow_inexact=allow_inexact))
+    check_prunable(model, groups, find_free(groups, **restrictions))
     with contextlib.ExitStack() as stack:
         calibration = None
         if data is not None:
@@ -171,23 +151,23 @@ def prune(
         if observation is not None:
             stack.callback(observation.close)
 
-        def decide(unproven: Sequence[str] = ()) -> Decision:
-            return make_plan(
-                model,
-                groups,
-                scores,
-                budget,
-                allocation=allocation,
-                max_group_ratio=cap,
-                freeze=freeze,
-                only=only,
-                allow_inexact=allow_inexact,
-                unproven=unproven,
-                settings={"seed": options.seed, **(dataclasses.asdict(options.srr) if scores.redundancy else {})},
-            )
-
+        decide = functools.partial(
+            make_plan,
+            model,
+            groups,
+            scores,
+            allocation=allocation,
+            max_group_ratio=cap,
+            alignment=alignment,
+            settings={"seed": options.seed, **(dataclasses.asdict(options.srr) if scores.redundancy else {})},
+            **restrictions,
+        )
+        pace = find_pace(model, groups, budget, decide, alignment, target, restrictions, tell)
+        decide = functools.partial(decide, pace.budget, pace.table)
         if verify:
-            proven, plan = rewrite_proven(model, groups, decide, lambda stage: tell(stage, 0, 1))
+            proven, plan = rewrite_proven(
+                model, groups, lambda unproven: decide(unproven=unproven), lambda stage: tell(stage, 0, 1)
+            )
         else:
             tell("rewrite", 0, 1)
             proven, plan = rewrite(model, groups, decide())
@@ -216,8 +196,10 @@ def prune(
     if calibration is not None:
         tell("compare", 0, 1)
         judgement = judge(model, found.model, calibration, options.seed)
+    timed = compare_pace(model, found.model, pace, target, tell)
     plan = dataclasses.replace(
         plan,
+        latency=timed,
         after=count_cost(found.model),
         compensation=found.to_json(),
         agreement={} if judgement is None else judgement.to_json(),
@@ -232,7 +214,7 @@ def prune(
         None if output is None else Path(output),
         groups,
         judgement=judgement,
-        notes=_collect_notes(calibration, judgement, found, compensate),
+        notes=collect_notes(calibration, judgement, found, compensate),
         proven=proven,
         scores=scores,
     )
@@ -255,31 +237,3 @@ def read_model(
     """
     model = source if isinstance(source, Model) else load_model(source, input_shapes)
     return measure_shapes(model, make_feeds)
-
-
-def _collect_notes(
-    calibration: Calibration | None, judgement: Judgement | None, found: Compensated, asked: Kind
-) -> tuple[str, ...]:
-    notes = [] if calibration is None else list(calibration.describe())
-    if found.undetermined:
-        worst = max(found.undetermined, key=lambda fit: fit.needed)
-        notes.append(
-            f"{len(found.undetermined)} of {len(found.layers)} fitted layers have more weights than the samples "
-            f"determine, and keep part of their old ones ({worst.layer!r} reads {worst.columns:,} numbers): "
-            f"{worst.needed:,} samples would do"
-        )
-    if judgement is not None and judgement.note:
-        notes.append(judgement.note)
-    if calibration is not None and asked == "auto" and "data-free" in (found.kind, found.given_up):
-        notes.append(
-            f"fewer than {ENOUGH_SAMPLES} samples to calibrate with make worse weights than none: these follow from "
-            "the normalizations, --compensate least-squares fits them all the same"
-        )
-    if found.given_up != "none":
-        notes.append(
-            f"compensation by {found.given_up} was left out: made-up inputs do not show that it brings the outputs "
-            "closer to the original's; give pictures with --data"
-        )
-    elif asked not in ("auto", "none") and found.kind == "none":
-        notes.append(f"--compensate {asked} found no weight that can be changed: those behind DequantizeLinear stay")
-    return tuple(notes)

@@ -31,6 +31,7 @@ APART = {"__init__", "__main__"}
 HOMES = {
     "onnx_graphsurgeon": {"graph"},
     "onnxruntime": {"targets"},
+    "platformdirs": {"targets"},
     "click": {"cli"},
     "rich": {"cli"},
     "torch": {"finetuning"},

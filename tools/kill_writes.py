@@ -23,8 +23,9 @@ import onnx
 from markers import replace_between
 from onnx import helper, numpy_helper
 
-from srr_onnx.pipeline import Pruned, prune
+from srr_onnx.pipeline import prune
 from srr_onnx.rewriting.output import save_results
+from srr_onnx.validation.result import Pruned
 
 PAGE = Path(__file__).resolve().parent.parent / "docs/reliability.md"
 

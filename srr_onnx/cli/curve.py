@@ -17,7 +17,8 @@ from srr_onnx.cli.tables import note, show_json, show_line, show_table
 from srr_onnx.data.readers.synthetic import SOURCE as SYNTHETIC
 from srr_onnx.graph.load import load_model
 from srr_onnx.planning.curve import Curve, make_curve, spread_shares
-from srr_onnx.planning.make import check_prunable, find_free
+from srr_onnx.planning.make import find_free
+from srr_onnx.planning.obstacles import check_prunable
 from srr_onnx.rewriting.verify import make_feeds
 from srr_onnx.scoring.criterion import ScoreOptions
 from srr_onnx.scoring.sampled import score_with_samples

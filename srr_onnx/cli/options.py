@@ -14,7 +14,8 @@ from typing import Any, get_args
 import click
 
 from srr_onnx.errors import ModelError, SrrError
-from srr_onnx.planning.budget import parse_share
+from srr_onnx.planning.alignment import parse_align
+from srr_onnx.planning.budget import parse_limit, parse_share
 from srr_onnx.scoring.criterion import ScoreOptions
 from srr_onnx.scoring.options import FilterChoice, NodeRemoval, SrrOptions
 
@@ -27,6 +28,27 @@ def read_share(ctx: click.Context, param: click.Parameter, value: str | None) ->
         return None
     try:
         return parse_share(value, is_closed=param.name == "max_group_ratio")
+    except SrrError as error:
+        raise click.BadParameter(str(error), ctx, param) from None
+
+
+def read_limit(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """Check a share such as 40%, or what may be left, such as 8ms or 20MB."""
+    if value is None or param.name is None:
+        return None
+    try:
+        parse_limit(param.name, value)
+    except SrrError as error:
+        raise click.BadParameter(str(error), ctx, param) from None
+    return value
+
+
+def read_align(ctx: click.Context, param: click.Parameter, value: str | None) -> str | int | None:
+    """Read auto, off, or a number of channels."""
+    if value is None:
+        return None
+    try:
+        return parse_align(value)
     except SrrError as error:
         raise click.BadParameter(str(error), ctx, param) from None
 

@@ -12,9 +12,9 @@ from srr_onnx.cli.main import COMMAND_LINE
 from srr_onnx.cli.report import Facts, describe_result, find_warnings
 from srr_onnx.cli.tables import note
 from srr_onnx.graph.model import Model
-from srr_onnx.pipeline import Pruned
 from srr_onnx.planning.plan import LOSSLESS
 from srr_onnx.validation.profiled import Profiled
+from srr_onnx.validation.result import Pruned
 from srr_onnx.validation.validate import Validation
 
 

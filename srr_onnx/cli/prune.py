@@ -17,9 +17,10 @@ from srr_onnx.cli.page import write_page
 from srr_onnx.cli.progress import show_progress
 from srr_onnx.cli.report import collect_facts, find_warnings, note_cost, note_guess, note_inlined, show_facts
 from srr_onnx.cli.tables import note, show_json
+from srr_onnx.cli.target_options import TARGET_KEYS, make_target, target_options
 from srr_onnx.errors import DataError, PlanError
 from srr_onnx.graph.load import load_model
-from srr_onnx.planning.budget import Budget
+from srr_onnx.planning.budget import NAMES, Budget
 from srr_onnx.rewriting.compensate import KINDS
 from srr_onnx.rewriting.output import check_outputs
 from srr_onnx.validation.classes import has_classes
@@ -47,7 +48,25 @@ _WITH_LOSSLESS = frozenset(
 @click.option(
     "--flops", callback=options.read_share, metavar="SHARE", help="Share of the FLOPs to remove: 0.44 or 44%."
 )
+@click.option(
+    "--latency",
+    callback=options.read_limit,
+    metavar="SHARE|TIME",
+    help="Share of the measured latency to remove, or what may be left: 0.4, 40%, 8ms. Measured on this machine.",
+)
 @click.option("--params", callback=options.read_share, metavar="SHARE", help="Share of the parameters to remove.")
+@click.option(
+    "--memory",
+    callback=options.read_limit,
+    metavar="SHARE|BYTES",
+    help="Share of weights and activations to remove, or what may be left: 0.3, 20MB.",
+)
+@click.option(
+    "--size",
+    callback=options.read_limit,
+    metavar="SHARE|BYTES",
+    help="Share of the file to remove, or what may be left: 0.3, 5MB.",
+)
 @click.option(
     "--lossless",
     is_flag=True,
@@ -62,6 +81,14 @@ _WITH_LOSSLESS = frozenset(
     show_default=True,
     help="How the budget is spread over the groups. auto: redundancy for srr, error for reconstruction, else uniform.",
 )
+@click.option(
+    "--align",
+    callback=options.read_align,
+    metavar="auto|off|CHANNELS",
+    help="Widths to choose from: multiples of CHANNELS, or with auto what this machine computes fastest, which is "
+    "measured once.  [default: auto where --latency or a target is given, else off]",
+)
+@target_options
 @options.restriction_options
 @options.input_option
 @click.option(
@@ -116,11 +143,14 @@ def prune(
 ) -> None:
     """Make a model smaller and prove the result.
 
-    Removes whole channels, with everything that hangs on them, until the budget is met: one of --flops, --params and
-    --ratio. Before anything is written, the result is compared in onnxruntime with the original in which the same
-    channels are masked. With --lossless only that goes which changes no output, and nothing is masked.
+    Removes whole channels, with everything that hangs on them, until the budget is met: --ratio, or one or several of
+    --flops, --params, --latency, --memory and --size. Before anything is written, the result is compared in onnxruntime
+    with the original in which the same channels are masked. With --lossless only that goes which changes no output, and
+    nothing is masked.
     """
     data_values = {key: values.pop(key) for key in DATA_KEYS}
+    is_timed = values["latency"] is not None or _is_given(*TARGET_KEYS)
+    runs_on = make_target(values)
     if lossless:
         _check_lossless()
     else:
@@ -156,6 +186,7 @@ def prune(
                 data=dataset,
                 samples=data_values["samples"],
                 verify=not (no_verify or dry_run),
+                target=runs_on if is_timed else None,
                 on_stage=tell,
                 **values,
             )
@@ -180,6 +211,12 @@ def prune(
     end_with_gates(gates)
 
 
+def _is_given(*names: str) -> bool:
+    """Whether one of these options is on the command line."""
+    context = click.get_current_context()
+    return any(context.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in names)
+
+
 def _check_lossless() -> None:
     """Refuse options that decide how much goes and which: with --lossless the outputs do."""
     context = click.get_current_context()
@@ -194,7 +231,7 @@ def _check_lossless() -> None:
 def _check_budget(settings: dict[str, Any]) -> None:
     """A wrong combination of options is a matter of usage."""
     try:
-        budget = Budget.choose(flops=settings["flops"], params=settings["params"], ratio=settings["ratio"])
+        budget = Budget.choose(**{kind: settings[kind] for kind in NAMES})
     except PlanError as error:
         raise click.UsageError(str(error)) from None
     if budget.kind == "ratio" and settings["allocation"] != "auto":

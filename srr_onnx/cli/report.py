@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from srr_onnx.analysis.labels import FreezeReason
+from srr_onnx.cli.pace import describe_limits, warn_of_pace
 from srr_onnx.cli.tables import note, show_line, show_table
 from srr_onnx.graph.cost import CONVENTION
 from srr_onnx.graph.model import Model
@@ -80,6 +81,7 @@ def collect_facts(
         "proof": dict(plan.proof) or None,
         "compensation": dict(plan.compensation) or None,
         "agreement": dict(plan.agreement) or None,
+        "latency": dict(plan.latency) or None,
         "gates": [] if gates is None else list(gates),
     }
 
@@ -108,6 +110,7 @@ def find_warnings(facts: Facts) -> Iterator[str]:
     """What the user should know of a result before relying on it."""
     if coarse := _describe_overshoot(facts):
         yield coarse
+    yield from warn_of_pace(facts)
     if unproven := facts["groups"]["unproven"]:
         yield f"pruning failed the proof at {', '.join(unproven)}: please report this model"
     if narrow := facts["groups"]["narrow"]:
@@ -124,9 +127,11 @@ def _describe_overshoot(facts: Facts) -> str:
     share = facts["removed"][QUANTITIES[kind]]
     if share <= amount + TOLERANCE:
         return ""
+    others = [limit for limit in facts["budget"].get("limits", ()) if limit["kind"] != kind]
     return (
-        f"{share:.1%} of the {NAMES[kind]} went instead of {amount:.1%}: the groups that can shrink "
-        f"({facts['groups']['pruned']}) do so in large steps"
+        f"{share:.1%} of the {NAMES[kind]} went instead of {amount:.1%}: "
+        + ("another budget needed it" if others else f"the groups that can shrink ({facts['groups']['pruned']}) do so ")
+        + ("" if others else "in large steps")
     )
 
 
@@ -201,6 +206,7 @@ def describe_result(facts: Facts) -> list[tuple[str, str]]:
     lines.append(("groups", _groups_text(facts)))
     lines.append(("proof", proof_text(facts)))
     lines += describe_compensation(facts)
+    lines += describe_limits(facts)
     if facts["output"] is not None:
         lines.append(("written", ", ".join(name for name in (facts["output"], facts["plan"]) if name)))
     lines.append(("counted", facts["convention"]))

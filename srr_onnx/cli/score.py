@@ -18,7 +18,8 @@ from srr_onnx.cli.progress import show_progress
 from srr_onnx.cli.report import note_guess
 from srr_onnx.cli.tables import show_json, show_line, show_table
 from srr_onnx.graph.load import load_model
-from srr_onnx.planning.make import check_prunable, find_free
+from srr_onnx.planning.make import find_free
+from srr_onnx.planning.obstacles import check_prunable
 from srr_onnx.scoring.sampled import score_with_samples
 from srr_onnx.scoring.score import Scores
 

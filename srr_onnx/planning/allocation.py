@@ -1,11 +1,7 @@
-"""PLAN: how a budget is spread over the groups.
+"""PLAN: how budgets are spread over the groups.
 
-An allocation says which group loses its next unit: a priority per group and number of units already gone. One greedy
-loop serves all of them: it takes the unit of highest priority until the budget is met.
-
-Source:
-    "redundancy": Wang et al., "Convolutional Neural Network Pruning With Structural Redundancy Reduction",
-    CVPR 2021, figure 1: remove a node from the most redundant graph, recompute its redundancy, repeat.
+A priority says which group comes next. One greedy loop serves all of them: it takes a step of the group of highest
+priority until every budget is met. A step is one unit, or as many as lie between two widths that are allowed.
 """
 
 from __future__ import annotations
@@ -14,94 +10,45 @@ import dataclasses
 import heapq
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from srr_onnx.analysis.groups import PruningGroup
 from srr_onnx.errors import PlanError
-from srr_onnx.planning.budget import TOLERANCE, Budget
-from srr_onnx.planning.costs import CostModel
-from srr_onnx.registry import Registry
-from srr_onnx.scoring.criterion import UnitScores
-from srr_onnx.scoring.score import Scores
+from srr_onnx.planning.budget import TOLERANCE
+from srr_onnx.planning.climb import Climb, rungs
+from srr_onnx.planning.priority import Priority
+from srr_onnx.planning.widths import Price
 
-
-@dataclasses.dataclass(frozen=True)
-class Priority:
-    """How urgently a group loses its next unit.
-
-    Attributes:
-        of: Given a group, how many of its units are gone, and what its next one would save at the present widths; never
-            increasing in what is gone, and not in how little is saved.
-        weighs_savings: Whether it depends on what is saved.
-    """
-
-    of: Callable[[PruningGroup, int, int], float]
-    weighs_savings: bool = False
-
-
-allocations: Registry[str, Callable[[Scores], Priority]] = Registry("allocation")
-
-
-@allocations.register("uniform")
-def uniform(scores: Scores) -> Priority:
-    """The group that has lost the smallest share of its units comes next."""
-    return Priority(lambda group, gone, saving: -(gone + 1) / group.size)
-
-
-@allocations.register("global")
-def ranked_together(scores: Scores) -> Priority:
-    """The unit with the lowest score of all comes next, scores being divided by their group's mean.
-
-    Dividing by an l2 norm instead would favour wide groups, whose scores shrink like one over the root of the width.
-    """
-    sorted_scores = {}
-    for name, values in scores.units.items():
-        mean = float(np.abs(values).mean()) or 1.0
-        sorted_scores[name] = values[scores.order(name)] / mean
-    return Priority(lambda group, gone, saving: -float(sorted_scores[group.id][gone]))
-
-
-@allocations.register("redundancy")
-def most_redundant(scores: Scores) -> Priority:
-    """The group whose graph is the most redundant comes next."""
-    if scores.redundancy is None:
-        raise PlanError(f"criterion {scores.criterion!r} measures no redundancy: choose --allocation uniform or global")
-    trajectories = scores.redundancy
-    return Priority(lambda group, gone, saving: trajectories[group.id].redundancy(gone))
-
-
-@allocations.register("error")
-def least_error(scores: Scores) -> Priority:
-    """The group that saves most for the error that its next unit adds comes next.
-
-    Where a unit costs less than the one before it, the units are taken as a block with one error each, so that a group
-    is not passed over because of its first unit.
-    """
-    if scores.errors is None:
-        raise PlanError(
-            f"criterion {scores.criterion!r} knows no errors: choose another --allocation, or reconstruction"
-        )
-    slopes = {name: _convex_steps(errors) for name, errors in scores.errors.items()}
-    return Priority(lambda group, gone, saving: -slopes[group.id][gone] / max(saving, 1), weighs_savings=True)
-
-
-def _convex_steps(errors: UnitScores) -> list[float]:
-    """Steps of the largest convex curve below an error curve (pool adjacent violators)."""
-    pools: list[tuple[float, int]] = []
-    for step in np.diff(errors, prepend=0.0).tolist():
-        total, count = step, 1
-        while pools and pools[-1][0] / pools[-1][1] >= total / count:
-            before = pools.pop()
-            total, count = total + before[0], count + before[1]
-        pools.append((total, count))
-    return [total / count for total, count in pools for _ in range(count)]
-
-
-# Exchanges of up to this many units, less one, are tried to land in the budget's window.
+# Exchanges of up to this many steps, less one, are tried to land in the budget's window.
 _MOST_EXCHANGED = 5
 _MOST_TRIALS = 20_000
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Goal:
+    """What has to go of one quantity.
+
+    Attributes:
+        price: Cost of the model in that quantity, at full widths.
+        share: Share to be removed, in (0, 1).
+        is_even: Whether every unit saves something: not so where the largest of several sums counts, or time.
+    """
+
+    price: Price
+    share: float
+    is_even: bool = True
+
+    @property
+    def target(self) -> float:
+        """Cost that has to go."""
+        return self.share * self.price.total
+
+    @property
+    def missing(self) -> float:
+        """Cost that still has to go at the present widths; negative where more is gone."""
+        return self.target - (self.price.total - self.price.cost())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,17 +57,28 @@ class Allocation:
 
     Attributes:
         removed: Units to remove, by group number.
-        reduction: Share of the quantity that goes with them.
+        reached: Share of its quantity that goes, by goal.
         cap: Largest share of its units that any group was allowed to lose.
     """
 
     removed: tuple[int, ...]
-    reduction: float
+    reached: tuple[float, ...]
     cap: float
 
 
-def allocate_ratio(groups: Sequence[PruningGroup], is_free: Sequence[bool], ratio: float) -> tuple[int, ...]:
-    """Take the same share of every group that may lose units, rounded to the nearest unit; the last unit stays.
+def allocate_ratio(
+    groups: Sequence[PruningGroup], is_free: Sequence[bool], ratio: float, steps: Sequence[int] | None = None
+) -> tuple[int, ...]:
+    """Take the same share of every group that may lose units, rounded to the nearest step; the last unit stays.
+
+    Args:
+        groups: All groups.
+        is_free: Which of them may lose units.
+        ratio: Share of the units to remove.
+        steps: Units by which every group's width is a multiple; 1 where nothing is said.
+
+    Returns:
+        Units to remove, by group number.
 
     Raises:
         PlanError: No group loses a unit; says from which ratio on one does.
@@ -132,7 +90,13 @@ def allocate_ratio(groups: Sequence[PruningGroup], is_free: Sequence[bool], rati
             f"--ratio {ratio:g} removes nothing: it is less than half a unit of the largest group that may shrink, "
             f"which has {max(sizes)}; the smallest ratio that removes a unit is {smallest_ratio(max(sizes)):g}"
         )
-    return removed
+    if steps is None:
+        return removed
+    ladders = [rungs(size, size - 1, step) for size, step in zip(sizes, steps, strict=True)]
+    return tuple(
+        min(ladder, key=lambda rung: (abs(rung - size * ratio), rung))
+        for ladder, size in zip(ladders, sizes, strict=True)
+    )
 
 
 def smallest_ratio(size: int) -> float:
@@ -143,142 +107,175 @@ def smallest_ratio(size: int) -> float:
 def allocate(
     groups: Sequence[PruningGroup],
     is_free: Sequence[bool],
-    costs: CostModel,
+    goals: Sequence[Goal],
     priority: Priority,
-    budget: Budget,
     max_group_ratio: float,
+    steps: Sequence[int] | None = None,
+    pace: Price | None = None,
 ) -> Allocation:
-    """Spread a budget over the groups. The budget must be within `reach` at a cap of 1.
+    """Spread budgets over the groups. Each must be within `reach` at a cap of 1.
 
     Args:
         groups: All groups.
         is_free: Which of them may lose units.
-        costs: Cost of the model in the budget's quantity, at full widths; restored afterwards.
+        goals: What has to go; their prices are restored afterwards.
         priority: Which group comes next.
-        budget: What has to go.
-        max_group_ratio: Largest share of its units that a group may lose; relaxed only as far as the budget needs.
+        max_group_ratio: Largest share of its units that a group may lose; relaxed only as far as the goals need.
+        steps: Units of which every group keeps a multiple; 1 where nothing is said.
+        pace: Time of the model: of what is worth the same to the goals, that goes first which saves more of it.
 
     Returns:
-        The allocation; it removes at least the budget, and at most half a percentage point more where the sizes of
-        the groups allow it.
+        The allocation; it meets every goal. A single one is exceeded by at most half a percentage point where the
+        sizes of the groups and of their steps allow it.
     """
-    target = budget.amount * costs.total
+    steps = [1] * len(groups) if steps is None else steps
     cap = max_group_ratio
-    if reach(groups, is_free, costs, cap) < target:
-        cap = _relax(groups, is_free, costs, target, cap)
-    limits = [_limit(group, cap) if free else 0 for group, free in zip(groups, is_free, strict=True)]
-    removed = _greedy(groups, limits, costs, priority, target)
-    saved = costs.total - costs.cost()
-    for number, count in enumerate(removed):
-        costs.remove(number, -count)
-    return Allocation(tuple(removed), saved / costs.total, cap)
+    for goal in goals:
+        if reach(groups, is_free, goal.price, cap, steps) < goal.target:
+            cap = _relax(groups, is_free, goal, cap, steps)
+    ladders = _ladders(groups, is_free, cap, steps)
+    climb = Climb(groups, ladders, [goal.price for goal in goals], pace)
+    for goal in goals:
+        _take(climb, goal, priority)
+    is_coarse = len(goals) > 1 or max(steps, default=1) > 1
+    if is_coarse or not goals[0].is_even:
+        _give_back(climb, goals, priority, only_free=not is_coarse)
+    reached = tuple(1 - goal.price.cost() / goal.price.total for goal in goals)
+    removed = tuple(climb.removed(number) for number in range(len(groups)))
+    climb.reset()
+    return Allocation(removed, reached, cap)
 
 
-def reach(groups: Sequence[PruningGroup], is_free: Sequence[bool], costs: CostModel, cap: float) -> int:
+def reach(
+    groups: Sequence[PruningGroup],
+    is_free: Sequence[bool],
+    price: Price,
+    cap: float,
+    steps: Sequence[int] | None = None,
+) -> int:
     """What goes if every free group loses all that a cap allows.
 
     Args:
         groups: All groups.
         is_free: Which of them may lose units.
-        costs: Cost model at full widths; restored afterwards.
+        price: Cost at full widths; restored afterwards.
         cap: Largest share of its units that a group may lose; one unit always stays.
+        steps: Units of which every group keeps a multiple; 1 where nothing is said.
 
     Returns:
         Cost saved.
     """
-    limits = [_limit(group, cap) if free else 0 for group, free in zip(groups, is_free, strict=True)]
-    for number, count in enumerate(limits):
-        costs.remove(number, count)
-    saved = costs.total - costs.cost()
-    for number, count in enumerate(limits):
-        costs.remove(number, -count)
+    ladders = _ladders(groups, is_free, cap, [1] * len(groups) if steps is None else steps)
+    for number, ladder in enumerate(ladders):
+        price.remove(number, ladder[-1])
+    saved = price.total - price.cost()
+    for number, ladder in enumerate(ladders):
+        price.remove(number, -ladder[-1])
     return max(saved, 0)
 
 
-def _limit(group: PruningGroup, cap: float) -> int:
-    return min(int(group.size * cap + 1e-9), group.size - 1)
+def _ladders(
+    groups: Sequence[PruningGroup], is_free: Sequence[bool], cap: float, steps: Sequence[int]
+) -> list[list[int]]:
+    return [
+        rungs(group.size, min(int(group.size * cap + 1e-9), group.size - 1) if free else 0, step)
+        for group, free, step in zip(groups, is_free, steps, strict=True)
+    ]
 
 
 def _relax(
-    groups: Sequence[PruningGroup], is_free: Sequence[bool], costs: CostModel, target: float, cap: float
+    groups: Sequence[PruningGroup], is_free: Sequence[bool], goal: Goal, cap: float, steps: Sequence[int]
 ) -> float:
-    """The smallest cap at which the budget can be met."""
+    """The smallest cap at which the goal can be met."""
     low, high = cap, 1.0
     while high - low > 1e-4:
         middle = (low + high) / 2
-        low, high = (low, middle) if reach(groups, is_free, costs, middle) >= target else (middle, high)
+        is_enough = reach(groups, is_free, goal.price, middle, steps) >= goal.target
+        low, high = (low, middle) if is_enough else (middle, high)
     return high
 
 
-def _greedy(
-    groups: Sequence[PruningGroup], limits: Sequence[int], costs: CostModel, priority: Priority, target: float
-) -> list[int]:
-    """Remove the unit of highest priority until the target is met, without overshooting where that can be avoided.
+def _take(climb: Climb, goal: Goal, priority: Priority) -> None:
+    """Take the step of highest priority until the goal is met, without overshooting where that can be avoided.
 
-    Ties go to the group with the largest share left, then to the first. A unit that would overshoot the window is
-    left, and its group with it; units of other groups are smaller. If none fits, the one that overshoots least goes.
+    Ties go to the group with the largest share left, then to the first. A step that would overshoot the window is
+    left, and its group with it; steps of other groups are smaller. If none fits, the one that overshoots least goes.
     """
-    removed = [0] * len(groups)
-    missing, window = target - (costs.total - costs.cost()), TOLERANCE * costs.total
+    price = goal.price
+    missing, window = goal.missing, TOLERANCE * price.total
+    is_weighed = priority.weighs_savings or climb.pace is not None
 
     def entry(number: int) -> tuple[float, float, int]:
-        group = groups[number]
-        saving = costs.saving(number) if priority.weighs_savings else 0
-        return -priority.of(group, removed[number], saving), removed[number] / group.size, number
+        share = climb.removed(number) / climb.groups[number].size
+        return -climb.urgency(number, priority, price), share, number
 
-    heap = [entry(number) for number, limit in enumerate(limits) if limit > 0]
+    heap = [entry(number) for number in range(len(climb.groups)) if climb.has_next(number)] if missing > 0 else []
     heapq.heapify(heap)
     too_large: list[tuple[int, int]] = []
     while heap and missing > 0:
         number = heapq.heappop(heap)[-1]
-        if priority.weighs_savings and heap:
+        if is_weighed and heap:
             present = entry(number)  # savings shrink as other groups do
             if present > heap[0]:
                 heapq.heappush(heap, present)
                 continue
-        saving = costs.saving(number)
+        saving = price.saving(number, climb.units(number))
         if saving > missing + window:
             too_large.append((saving, number))
             continue
-        costs.remove(number)
-        removed[number] += 1
+        climb.move(number)
         missing -= saving
-        if removed[number] < limits[number]:
+        if climb.has_next(number):
             heapq.heappush(heap, entry(number))
     while missing > 0 and too_large:
         # Savings shrink as other groups do, so they are measured again.
-        sizes = sorted((costs.saving(number), number) for _, number in too_large if removed[number] < limits[number])
-        too_large = sizes
-        if not sizes:
+        too_large = sorted(
+            (price.saving(number, climb.units(number)), number) for _, number in too_large if climb.has_next(number)
+        )
+        if not too_large:
             break
-        saving, number = next((size for size in sizes if size[0] >= missing), sizes[-1])
-        costs.remove(number)
-        removed[number] += 1
+        saving, number = next((size for size in too_large if size[0] >= missing), too_large[-1])
+        climb.move(number)
         missing -= saving
-    if missing < -window:
-        _exchange(removed, limits, costs, -missing - window, -missing)
-    return removed
+    if missing < -window and len(climb.prices) == (1 if climb.pace is None else 2):
+        _exchange(climb, price, -missing - window, -missing)
 
 
-def _exchange(removed: list[int], limits: Sequence[int], costs: CostModel, least: float, most: float) -> None:
-    """Give back between `least` and `most` of the cost: a few units of one group against a few of another.
+def _exchange(climb: Climb, price: Price, least: float, most: float) -> None:
+    """Give back between `least` and `most` of the cost: a few steps of one group against a few of another.
 
     Small nets have few groups with costly units, so that the greedy loop can miss the window. The smallest exchange
     that lands in it is taken; if there is none, nothing changes.
     """
-    numbers = range(len(removed))
+    numbers = range(len(climb.groups))
     amounts = sorted(itertools.product(range(1, _MOST_EXCHANGED), range(_MOST_EXCHANGED)), key=sum)
     trials = ((giver, back, taker, forth) for back, forth in amounts for giver in numbers for taker in numbers)
     for giver, back, taker, forth in itertools.islice(trials, _MOST_TRIALS):
-        if removed[giver] < back or taker == giver or removed[taker] + forth > limits[taker]:
+        if taker == giver or not climb.has_next(giver, -back) or not climb.has_next(taker, forth):
             continue
-        given = -costs.saving(giver, -back)
+        given = -price.saving(giver, climb.units(giver, -back))
         if given < least:
             continue
-        costs.remove(giver, -back)
-        if least <= given - costs.saving(taker, forth) <= most:
-            costs.remove(taker, forth)
-            removed[giver] -= back
-            removed[taker] += forth
+        climb.move(giver, -back)
+        if least <= given - price.saving(taker, climb.units(taker, forth)) <= most:
+            climb.move(taker, forth)
             return
-        costs.remove(giver, back)
+        climb.move(giver, back)
+
+
+def _give_back(climb: Climb, goals: Sequence[Goal], priority: Priority, *, only_free: bool) -> None:
+    """Let steps return that no goal needs, those first that had the least priority.
+
+    A step may have overshot, what was taken for one goal may have been more than another one needed, and a step may
+    have saved nothing: then it returns in any case.
+    """
+    numbers = [number for number, at in enumerate(climb.at) if at]
+    numbers.sort(key=lambda number: (climb.urgency(number, priority, goals[0].price, -1), number))
+    for number in numbers:
+        while climb.has_next(number, -1):
+            units = climb.units(number, -1)
+            losses = [-goal.price.saving(number, units) for goal in goals]
+            is_needed = any(goal.missing + loss > 0 for goal, loss in zip(goals, losses, strict=True))
+            if is_needed or (only_free and any(losses)):
+                break
+            climb.move(number, -1)

@@ -1,59 +1,178 @@
-"""PLAN: the limit that a plan has to meet."""
+"""PLAN: the limits that a plan has to meet."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
+import re
 
 from srr_onnx.errors import PlanError
 
 QUANTITIES = {"flops": "macs", "params": "params"}
-NAMES = {"flops": "FLOPs", "params": "parameters", "ratio": "units per group"}
+NAMES = {
+    "flops": "FLOPs",
+    "params": "parameters",
+    "ratio": "units per group",
+    "latency": "latency",
+    "memory": "memory",
+    "size": "file size",
+}
 
 # A budget is met to within half a percentage point.
 TOLERANCE = 0.005
 
+_TIMES = {"ns": 1.0, "us": 1e3, "ms": 1e6, "s": 1e9}
+_BYTES = {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+# Kinds that may be given as what may be left: unit -> nanoseconds or bytes.
+_UNITS: dict[str, dict[str, float]] = {"latency": _TIMES, "memory": _BYTES, "size": _BYTES}
+_EXAMPLES = {"latency": "8ms", "memory": "20MB", "size": "5MB"}
+
 
 @dataclasses.dataclass(frozen=True)
-class Budget:
-    """How much has to go.
+class Limit:
+    """How much of one quantity has to go, or may stay.
 
     Attributes:
-        kind: "flops", "params" (share of the whole model) or "ratio" (share of every group's units).
-        amount: Share to be removed, in (0, 1).
+        kind: "flops", "params", "latency", "memory", "size" (share of the whole model) or "ratio" (share of every
+            group's units).
+        amount: Share to be removed, in (0, 1); 0 where `most` says it.
+        most: What may stay, in nanoseconds or bytes.
     """
 
     kind: str
     amount: float
+    most: float | None = None
+
+    def share(self, total: int) -> float:
+        """Find the share that has to go.
+
+        Args:
+            total: What the model has, in nanoseconds or bytes.
+
+        Returns:
+            The share, in (0, 1).
+
+        Raises:
+            PlanError: The model has no more than may stay.
+        """
+        if self.most is None:
+            return self.amount
+        if total <= self.most:
+            raise PlanError(
+                f"the model's {NAMES[self.kind]} is {self._write(total)} already: it meets --{self.kind} "
+                f"{self._write(self.most)} as it is"
+            )
+        return 1 - self.most / total
+
+    def _write(self, number: float) -> str:
+        unit = "ms" if self.kind == "latency" else "MB"
+        return f"{number / 1e6:.4g} {unit}"
+
+    def to_json(self) -> dict[str, object]:
+        """Plain form, as in plan files."""
+        return {"kind": self.kind, "amount": self.amount, **({} if self.most is None else {"most": self.most})}
+
+
+@dataclasses.dataclass(frozen=True)
+class Budget:
+    """How much has to go: one limit, or several that all have to be met.
+
+    Attributes:
+        limits: The limits, one per kind.
+    """
+
+    limits: tuple[Limit, ...]
 
     @classmethod
     def choose(
-        cls, flops: float | str | None = None, params: float | str | None = None, ratio: float | str | None = None
+        cls,
+        flops: float | str | None = None,
+        params: float | str | None = None,
+        ratio: float | str | None = None,
+        latency: float | str | None = None,
+        memory: float | str | None = None,
+        size: float | str | None = None,
     ) -> Budget:
-        """Make the budget from the one option that is given.
+        """Make the budget from the options that are given.
 
         Args:
             flops: Share of the MACs to remove, as 0.44 or "44%".
             params: Share of the parameters to remove.
-            ratio: Share of every group's units to remove.
+            ratio: Share of every group's units to remove; not together with others.
+            latency: Share of the measured latency to remove, or what may be left, as "8ms".
+            memory: Share of weights and activations to remove, or what may be left, as "20MB".
+            size: Share of the file to remove, or what may be left, as "5MB".
 
         Returns:
             The budget.
 
         Raises:
-            PlanError: None or several are given, or the share is not between 0 and 1.
+            PlanError: None is given, or one that does not go with others, or it is not between 0 and 1.
         """
-        given = {
-            kind: value for kind, value in (("flops", flops), ("params", params), ("ratio", ratio)) if value is not None
-        }
-        if len(given) != 1:
-            what = "none was given" if not given else "given: " + ", ".join(f"--{kind}" for kind in given)
-            raise PlanError(f"exactly one of --flops, --params and --ratio says how much to remove; {what}")
-        kind, value = given.popitem()
-        return cls(kind, parse_share(value))
+        given = {"flops": flops, "params": params, "ratio": ratio, "latency": latency, "memory": memory, "size": size}
+        chosen = {kind: value for kind, value in given.items() if value is not None}
+        if not chosen or ("ratio" in chosen and len(chosen) > 1):
+            options = ", ".join(f"--{kind}" for kind in given)
+            raise PlanError(
+                f"a budget says how much to remove: one or several of {options}; none was given"
+                if not chosen
+                else "--ratio says by itself what every group loses, so it goes with no other budget; given: "
+                + ", ".join(f"--{kind}" for kind in chosen)
+            )
+        return cls(tuple(parse_limit(kind, value) for kind, value in chosen.items()))
 
-    def to_json(self) -> dict[str, object]:
-        """Plain form, as in plan files."""
-        return {"kind": self.kind, "amount": self.amount}
+    @property
+    def kind(self) -> str:
+        """Kind of the first limit."""
+        return self.limits[0].kind
+
+    @property
+    def amount(self) -> float:
+        """Share of the first limit."""
+        return self.limits[0].amount
+
+    def find(self, kind: str) -> Limit | None:
+        """The limit of a kind, None where there is none."""
+        return next((limit for limit in self.limits if limit.kind == kind), None)
+
+    def replace(self, limit: Limit) -> Budget:
+        """A budget with another limit of one kind."""
+        return Budget(tuple(limit if known.kind == limit.kind else known for known in self.limits))
+
+
+def parse_limit(kind: str, value: float | str) -> Limit:
+    """Read a limit: a share, or for latency, memory and size also what may be left.
+
+    Args:
+        kind: Kind of the limit.
+        value: A share as `parse_share` reads it, or a number with a unit: "8ms", "20 MB".
+
+    Returns:
+        The limit.
+
+    Raises:
+        PlanError: It is nothing of the kind.
+    """
+    units = _UNITS.get(kind)
+    text = str(value).strip()
+    found = re.fullmatch(r"([0-9.eE+-]+)\s*([A-Za-z]+)", text)
+    if units is None or found is None:
+        try:
+            return Limit(kind, parse_share(value))
+        except PlanError as error:
+            hint = f"; or give what may be left, as {_EXAMPLES[kind]}" if units else ""
+            raise PlanError(f"{error}{hint}") from None
+    try:
+        number = float(found[1])
+    except ValueError:
+        number = math.nan
+    unit = next((known for known in units if known.lower() == found[2].lower()), None)
+    if unit is None or not (math.isfinite(number) and number > 0):
+        raise PlanError(
+            f"{text!r} is no {NAMES[kind]}: give a share such as 0.4, or what may be left, as {_EXAMPLES[kind]} "
+            f"(units: {', '.join(units)})"
+        )
+    return Limit(kind, 0.0, number * units[unit])
 
 
 def parse_share(value: float | str, *, is_closed: bool = False) -> float:

@@ -11,12 +11,11 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
 from srr_onnx.analysis.groups import Groups, Units, Use
 from srr_onnx.graph.cost import Cost, count_cost, count_macs, is_constant_node, is_parameter, mac_factors
-from srr_onnx.graph.model import Model
+from srr_onnx.graph.model import Model, Node
 from srr_onnx.planning.presence import ALWAYS, Owners, Presence, Sizes, Variant, find_presence, find_variants
+from srr_onnx.planning.widths import Widths
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,8 +27,31 @@ class _Term:
     presence: Presence | None = None
 
 
+def mac_sizes(model: Model, groups: Groups | None, node: Node) -> list[tuple[int, Units | None]]:
+    """Find the axis sizes whose product is a node's MACs.
+
+    Args:
+        model: Loaded model.
+        groups: Its groups, if the units along the axes are wanted.
+        node: Any node.
+
+    Returns:
+        Size and units of every axis, None where no unit lies along it; empty for nodes that count as zero.
+    """
+    sizes: list[tuple[int, Units | None]] = []
+    for factor in mac_factors(node, model.sizes):
+        name = (node.outputs if factor.is_output else node.inputs)[factor.slot]
+        units = None
+        if groups is not None and not factor.is_output and name in model.constants:
+            units = groups.uses.get((Use(node.index, factor.slot), factor.axis))
+        elif groups is not None:
+            units = groups.values.get((name, factor.axis))
+        sizes.append((model.sizes[name][factor.axis], units))
+    return sizes
+
+
 class CostModel:
-    """Cost of a model at any widths of its groups.
+    """Cost of a model at any widths of its groups; a `Price`.
 
     Args:
         model: Loaded model.
@@ -39,11 +61,8 @@ class CostModel:
     """
 
     def __init__(self, model: Model, groups: Groups, quantity: str) -> None:
-        self._ends = np.cumsum([group.size for group in groups]) if len(groups) else np.zeros(0, np.int64)
-        self._axes: list[tuple[int, dict[int, int]]] = []
-        self._known: dict[int, int] = {}
-        self._lost = [0] * len(groups)
-        variants = find_variants(model, groups, self._owners)
+        self._widths = Widths(groups)
+        variants = find_variants(model, groups, self._widths.owners)
         touching, needed = find_presence(model, variants)
         constants = self._constant_terms(model, variants, touching, needed)
         self._all = {
@@ -52,16 +71,10 @@ class CostModel:
             "bytes": [dataclasses.replace(term, coefficient=term.coefficient * width) for term, width in constants],
         }
         self._terms = [term for term in self._all[quantity] if term.axes or term.presence]
-        self._sizes = [size for size, _ in self._axes]
         self._touched: list[list[int]] = [[] for _ in groups]
         for number, term in enumerate(self._terms):
-            shrinking = frozenset(group for axis in term.axes for group in self._axes[axis][1])
-            for group in shrinking | (term.presence.groups if term.presence else frozenset()):
+            for group in self._groups_of(term):
                 self._touched[group].append(number)
-        self._per_group: list[list[tuple[int, int]]] = [[] for _ in groups]
-        for axis, (_, counts) in enumerate(self._axes):
-            for group, count in counts.items():
-                self._per_group[group].append((axis, count))
         self._quantity = quantity
         self.original = count_cost(model)
         self.total = self.original.of(quantity)
@@ -93,40 +106,22 @@ class CostModel:
 
     def remove(self, group: int, count: int = 1) -> None:
         """Take units of a group away; negative counts give them back."""
-        self._lost[group] += count
-        for axis, per_unit in self._per_group[group]:
-            self._sizes[axis] -= per_unit * count
+        self._widths.remove(group, count)
+
+    def _groups_of(self, term: _Term) -> frozenset[int]:
+        shrinking = frozenset(group for axis in term.axes for group in self._widths.counts[axis])
+        return shrinking | (term.presence.groups if term.presence else frozenset())
 
     def _value(self, term: _Term) -> int:
-        if term.presence is not None and not term.presence.holds(self._lost):
+        if term.presence is not None and not term.presence.holds(self._widths.lost):
             return 0
         value = term.coefficient
         for axis in term.axes:
-            value *= self._sizes[axis]
+            value *= self._widths.sizes[axis]
         return value
 
-    def _axis(self, units: Units | None) -> int | None:
-        """Number of an axis in the table; None where none of its channels can go."""
-        if units is None:
-            return None
-        key = id(units)  # the groups keep the arrays
-        if key not in self._known:
-            counts = np.bincount(np.searchsorted(self._ends, units[units >= 0], side="right"))
-            per_unit = {}
-            for owner in np.flatnonzero(counts).tolist():
-                size = int(self._ends[owner]) - (int(self._ends[owner - 1]) if owner else 0)
-                per_unit[owner] = int(counts[owner]) // size
-            self._known[key] = len(self._axes)
-            self._axes.append((len(units), per_unit))
-        return self._known[key]
-
-    def _owners(self, units: Units | None) -> Owners:
-        """The groups whose units lie along an axis."""
-        axis = self._axis(units)
-        return frozenset() if axis is None else frozenset(self._axes[axis][1])
-
     def _term(self, sizes: Sizes, presence: Presence | None = None) -> _Term:
-        axes = [(size, self._axis(units)) for size, units in sizes]
+        axes = [(size, self._widths.axis(units)) for size, units in sizes]
         fixed = math.prod(size for size, axis in axes if axis is None)
         return _Term(fixed, tuple(axis for _, axis in axes if axis is not None), presence)
 
@@ -139,13 +134,7 @@ class CostModel:
                     wholes = frozenset[Owners]().union(*(needed[name] for name in node.outputs if name))
                     terms.append(_Term(macs, (), None if ALWAYS in wholes else Presence(wholes=wholes)))
                 continue
-            sizes: list[tuple[int, Units | None]] = []
-            for factor in mac_factors(node, model.sizes):
-                name = (node.outputs if factor.is_output else node.inputs)[factor.slot]
-                units = groups.values.get((name, factor.axis))
-                if not factor.is_output and name in model.constants:
-                    units = groups.uses.get((Use(node.index, factor.slot), factor.axis))
-                sizes.append((model.sizes[name][factor.axis], units))
+            sizes = mac_sizes(model, groups, node)
             if sizes:
                 terms.append(self._term(sizes))
         return terms

@@ -44,6 +44,7 @@ _KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "proof": ("an object", _is_object),
     "compensation": ("an object", _is_object),
     "agreement": ("an object", _is_object),
+    "latency": ("an object", _is_object),
     "uncounted": ("a list of texts", _is_list_of(_is_text)),
     "inlined": ("true or false", lambda value: isinstance(value, bool)),
 }

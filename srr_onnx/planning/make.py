@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from srr_onnx.analysis.groups import Groups
 from srr_onnx.analysis.labels import Freeze, FreezeReason
-from srr_onnx.errors import PlanError, UnknownNameError, UnsupportedError
-from srr_onnx.graph.cost import find_uncounted, mac_factors
+from srr_onnx.errors import PlanError, UnknownNameError
+from srr_onnx.graph.cost import find_uncounted
 from srr_onnx.graph.model import Model
-from srr_onnx.graph.nodes import check_outside
-from srr_onnx.graph.quantization import INTEGER_OPERATORS
-from srr_onnx.planning.allocation import allocate, allocate_ratio, allocations, reach
-from srr_onnx.planning.budget import NAMES, QUANTITIES, Budget
+from srr_onnx.planning.alignment import Alignment, find_steps
+from srr_onnx.planning.allocation import Goal, allocate, allocate_ratio, reach
+from srr_onnx.planning.budget import QUANTITIES, Budget
 from srr_onnx.planning.costs import CostModel
+from srr_onnx.planning.latency import LatencyPrice, LatencyTable
+from srr_onnx.planning.memory import FilePrice, MemoryPrice
+from srr_onnx.planning.obstacles import check_prunable, describe_frozen, explain_reach
 from srr_onnx.planning.plan import Kept, Plan, plan_groups
+from srr_onnx.planning.priority import allocations
+from srr_onnx.planning.widths import Price
 from srr_onnx.scoring.score import Scores
 
 MAX_GROUP_RATIO = 0.6
@@ -101,6 +105,7 @@ def make_plan(
     groups: Groups,
     scores: Scores,
     budget: Budget,
+    table: LatencyTable | None = None,
     *,
     allocation: str = "auto",
     max_group_ratio: float = MAX_GROUP_RATIO,
@@ -109,6 +114,7 @@ def make_plan(
     allow_inexact: bool = False,
     unproven: Collection[str] = (),
     settings: Mapping[str, Any] | None = None,
+    alignment: Alignment | None = None,
 ) -> Decision:
     """Decide which units go.
 
@@ -117,6 +123,8 @@ def make_plan(
         groups: Result of `find_groups(model)`.
         scores: Result of `score_groups(model, groups, ...)`.
         budget: How much has to go.
+        table: What the model's nodes take; needed for a budget in latency. Others go by it too where it is given: of
+            what is worth the same to them, that goes first which takes more time.
         allocation: A registered name, or "auto": see `default_allocation`.
         max_group_ratio: Largest share of its units that a group may lose; relaxed only as far as the budget needs.
         freeze: Nodes that stay as they are.
@@ -124,6 +132,7 @@ def make_plan(
         allow_inexact: Whether groups may go whose pruning is not equal to masking.
         unproven: Ids of groups whose pruning failed its proof: they stay.
         settings: Settings of the criterion, to be recorded in the plan.
+        alignment: Widths to choose from; None for any.
 
     Returns:
         The decision.
@@ -137,17 +146,33 @@ def make_plan(
     is_free = [cause is None for cause in causes]
     check_prunable(model, groups, causes)
     cap = max_group_ratio
-    costs = CostModel(model, groups, QUANTITIES.get(budget.kind, "macs"))
+    costs = CostModel(model, groups, "macs")
+    steps = None if alignment is None else find_steps(model, groups, alignment)
+    limits: list[dict[str, Any]] = []
     if budget.kind == "ratio":
-        removed = allocate_ratio(groups, is_free, budget.amount)
+        removed = allocate_ratio(groups, is_free, budget.amount, steps)
         cap = max(cap, budget.amount)
     else:
         kind = default_allocation(scores) if allocation == "auto" else allocation
-        most = reach(groups, is_free, costs, 1.0)
-        if most < budget.amount * costs.total:
-            raise PlanError(_explain_reach(groups, causes, budget, most / costs.total))
-        found = allocate(groups, is_free, costs, allocations.get(kind)(scores), budget, max_group_ratio)
+        priority = allocations.get(kind)(scores)
+        goals = []
+        for limit in budget.limits:
+            price = make_price(model, groups, limit.kind, table)
+            goals.append(Goal(price, limit.share(price.total), is_even=limit.kind in (*QUANTITIES, "size")))
+            most = reach(groups, is_free, price, 1.0, steps)
+            if most < goals[-1].target:
+                in_steps = steps is not None and reach(groups, is_free, price, 1.0) >= goals[-1].target
+                raise PlanError(
+                    explain_reach(groups, causes, limit.kind, goals[-1].share, most / price.total, in_steps)
+                )
+        has_times = table is not None and table.nodes and budget.find("latency") is None
+        pace = make_price(model, groups, "latency", table) if has_times else None
+        found = allocate(groups, is_free, goals, priority, max_group_ratio, steps, pace)
         removed, cap = found.removed, found.cap
+        limits = [
+            {**limit.to_json(), "amount": goal.share, "reached": reached}
+            for limit, goal, reached in zip(budget.limits, goals, found.reached, strict=True)
+        ]
     is_kept = np.ones(groups.num_units, bool)
     for number, (group, count) in enumerate(zip(groups, removed, strict=True)):
         is_kept[group.first_unit + scores.order(group.id)[:count]] = False
@@ -156,7 +181,14 @@ def make_plan(
         sha256=model.sha256,
         inputs=dict(model.inputs),
         criterion={"name": scores.criterion, **(settings or {})},
-        budget={**budget.to_json(), "allocation": allocation, "max_group_ratio": max_group_ratio, "cap_used": cap},
+        budget={
+            **_name_binding(budget, limits),
+            "allocation": allocation,
+            "max_group_ratio": max_group_ratio,
+            "cap_used": cap,
+            "limits": limits,
+            "alignment": None if alignment is None else alignment.to_json(),
+        },
         before=costs.original,
         after=costs.all_costs(),
         groups=plan_groups(groups, is_kept),
@@ -168,90 +200,40 @@ def make_plan(
     return Decision(plan, is_kept, cap)
 
 
+def make_price(model: Model, groups: Groups, kind: str, table: LatencyTable | None = None) -> Price:
+    """Make what tells a budget's quantity at any widths.
+
+    Args:
+        model: Loaded model.
+        groups: Its groups.
+        kind: "flops", "params", "latency", "memory" or "size".
+        table: What the nodes take; needed for "latency".
+
+    Returns:
+        The price, at full widths.
+
+    Raises:
+        PlanError: A latency is asked for without a table.
+    """
+    if kind in QUANTITIES:
+        return CostModel(model, groups, QUANTITIES[kind])
+    if kind == "memory":
+        return MemoryPrice(model, groups)
+    if kind == "size":
+        return FilePrice(model, groups)
+    if table is None:
+        raise PlanError("a budget in latency needs measured times: srr_onnx.prune measures them")
+    return LatencyPrice(model, groups, table)
+
+
+def _name_binding(budget: Budget, limits: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The limit that stands for the budget: the one that was met most narrowly."""
+    binding = min(limits, key=lambda limit: limit["reached"] - limit["amount"], default=budget.limits[0].to_json())
+    return {"kind": binding["kind"], "amount": binding["amount"]}
+
+
 def default_allocation(scores: Scores) -> str:
     """The allocation that goes with what a criterion measures: redundancy, errors, or nothing between groups."""
     if scores.redundancy is not None:
         return "redundancy"
     return "uniform" if scores.errors is None else "error"
-
-
-def check_prunable(model: Model, groups: Groups, causes: Sequence[Freeze | None]) -> None:
-    """Check that at least one group may lose a unit.
-
-    Args:
-        model: Loaded model.
-        groups: Its groups.
-        causes: Result of `find_free`.
-
-    Raises:
-        UnsupportedError: Nothing can go; says why and what would help.
-    """
-    if any(cause is None and group.size > 1 for group, cause in zip(groups, causes, strict=True)):
-        return
-    integers = sorted({node.op_type for node in model.nodes} & INTEGER_OPERATORS)
-    if integers and all(cause is None for cause in causes):
-        raise UnsupportedError(
-            f"this model computes with quantized integers ({', '.join(integers)}), whose channels cannot be pruned: "
-            "prune the floating-point model before you quantize it, or quantize it in the QDQ format"
-        )
-    if not any(mac_factors(node, model.sizes) for node in model.nodes):
-        check_outside(model.proto.graph)
-        operators = ", ".join(sorted({node.op_type for node in model.nodes})[:6])
-        raise UnsupportedError(
-            f"there is no Conv, ConvTranspose, Gemm or MatMul to prune in this model (it has {operators})"
-        )
-    if any(cause is not None and cause.reason is FreezeReason.UNPROVEN for cause in causes):
-        raise UnsupportedError("no group is left whose pruning passes the proof: please report this model")
-    if any(cause is not None and cause.reason is FreezeReason.INEXACT for cause in causes):
-        raise UnsupportedError(
-            "every group that could be pruned is normalized over its channels, so the result cannot equal the masked "
-            "original: give --allow-inexact to prune it all the same"
-        )
-    if any(cause is not None for cause in causes):
-        raise UnsupportedError("--freeze and --only leave nothing to prune: `srr-onnx inspect` lists the groups")
-    causes_text = "; ".join(f"{cause} ({count})" for cause, count in _count_causes(groups)[:3])
-    raise UnsupportedError(f"every channel of this model is frozen: {causes_text}; `srr-onnx inspect` lists them all")
-
-
-def _count_causes(groups: Groups) -> list[tuple[str, int]]:
-    """Causes of frozen filters in words, with the number of units, most units first."""
-    counts: dict[str, int] = {}
-    for entry in groups.frozen:
-        counts[entry.cause.text] = counts.get(entry.cause.text, 0) + entry.units
-    return sorted(counts.items(), key=lambda item: -item[1])
-
-
-def _explain_reach(groups: Groups, causes: Sequence[Freeze | None], budget: Budget, most: float) -> str:
-    """Why a budget cannot be met: how much can go, and what stands in the way."""
-    kept = _count_causes(groups)
-    blocked: dict[str, int] = {}
-    for group, cause in zip(groups, causes, strict=True):
-        if cause is not None:
-            blocked[cause.text] = blocked.get(cause.text, 0) + group.size
-    obstacles = sorted([*blocked.items(), *kept], key=lambda item: -item[1])[:3]
-    text = "; ".join(f"{cause}: {count} units" for cause, count in obstacles) or "every group keeps one unit"
-    return (
-        f"{budget.amount:.1%} of the {NAMES[budget.kind]} cannot be removed: at most {int(most * 1000) / 10:.1f}% can "
-        f"(one unit left in every free group). In the way: {text}"
-    )
-
-
-def describe_frozen(groups: Groups, causes: Sequence[Freeze | None]) -> Iterator[dict[str, object]]:
-    """Put what stays, and why, into the plan's form; `causes` is the result of `find_free`."""
-    for entry in groups.frozen:
-        yield {
-            "reason": entry.cause.reason.value,
-            "node": entry.cause.node,
-            "detail": entry.cause.detail,
-            "filters": entry.filters,
-            "units": entry.units,
-        }
-    for group, cause in zip(groups, causes, strict=True):
-        if cause is not None:
-            yield {
-                "reason": cause.reason.value,
-                "node": cause.node,
-                "detail": cause.detail,
-                "filters": group.name,
-                "units": group.size,
-            }

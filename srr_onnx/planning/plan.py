@@ -77,6 +77,7 @@ class Plan:
         proof: What the proof run measured; empty before it has run.
         compensation: What was done to the weights that stay, after the proof; empty where nothing was.
         agreement: How the result compares with the original on samples that were held out; empty without samples.
+        latency: What a run takes before and after, and how a goal was met; empty where nothing was timed.
         version: Version of srr-onnx.
         is_inlined: Whether nodes and values have the names they get when the file's functions are inlined.
         uncounted: Nodes whose MACs count as zero, since a shape is not known and could not be measured.
@@ -97,6 +98,7 @@ class Plan:
     is_inlined: bool = False
     compensation: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     agreement: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    latency: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Plain form, as in the file."""
@@ -115,6 +117,7 @@ class Plan:
             "inlined": self.is_inlined,
             "compensation": dict(self.compensation),
             "agreement": dict(self.agreement),
+            "latency": dict(self.latency),
         }
 
     @classmethod
@@ -145,6 +148,7 @@ class Plan:
                 is_inlined=bool(data.get("inlined", False)),
                 compensation=data.get("compensation", {}),
                 agreement=data.get("agreement", {}),
+                latency=data.get("latency", {}),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             what = f"it has no {error.args[0]!r}" if isinstance(error, KeyError) else "a value is of the wrong kind"

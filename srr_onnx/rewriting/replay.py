@@ -116,5 +116,6 @@ def apply_plan(model: Model, plan: Plan, *, force: bool = False) -> tuple[Model,
         uncounted=tuple(node.label for node in find_uncounted(model)),
         compensation={},
         agreement={},
+        latency={},
         version=srr_onnx.__version__,
     )

@@ -110,15 +110,15 @@ class Regression:
     candidate_seconds: float
 
 
-def time_layers(model: Model, recording: Recording) -> LayerTimes:
-    """Give the times of kernels to the nodes of a file.
+def find_owners(model: Model, recording: Recording) -> dict[Kernel, Node | None]:
+    """Find the nodes whose work kernels do.
 
     Args:
         model: The model that was recorded.
         recording: Result of `record_kernels`.
 
     Returns:
-        One row per node that has a kernel of its own, and one per kind of kernel that belongs to none.
+        Per kernel a node of the file; None for what belongs to none.
     """
     by_index = {node.index: node for node in model.nodes}
     owners: dict[Kernel, Node | None] = {}
@@ -131,8 +131,22 @@ def time_layers(model: Model, recording: Recording) -> LayerTimes:
     for kernel, node in owners.items():
         if node is not None and not find_numbers(kernel.name) and node.op_type != kernel.op_type:
             owners[kernel] = _find_fused(model, node, kernel.op_type, taken) or node
+    return owners
+
+
+def time_layers(model: Model, recording: Recording) -> LayerTimes:
+    """Give the times of kernels to the nodes of a file.
+
+    Args:
+        model: The model that was recorded.
+        recording: Result of `record_kernels`.
+
+    Returns:
+        One row per node that has a kernel of its own, and one per kind of kernel that belongs to none.
+    """
+    by_index = {node.index: node for node in model.nodes}
     found: dict[int | str, list[Kernel]] = {}
-    for kernel, node in owners.items():
+    for kernel, node in find_owners(model, recording).items():
         kind = _COUNTED.sub("", kernel.op_type)  # subgraphs of one provider are one row, whatever their numbers
         found.setdefault(kind if node is None else node.index, []).append(kernel)
     labels = Counter(node.label for node in model.nodes)

@@ -16,7 +16,8 @@ from onnx.reference import ReferenceEvaluator
 from srr_onnx.analysis.find import find_groups
 from srr_onnx.analysis.labels import FreezeReason
 from srr_onnx.graph.load import load_model
-from srr_onnx.pipeline import Pruned, prune
+from srr_onnx.pipeline import prune
+from srr_onnx.validation.result import Pruned
 
 Run = Callable[[onnx.ModelProto, dict[str, Any]], dict[str, Any]]
 

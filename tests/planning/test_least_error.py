@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from srr_onnx.errors import PlanError
-from srr_onnx.planning import allocation
-from srr_onnx.planning.allocation import Priority, allocate, allocations
-from srr_onnx.planning.budget import TOLERANCE, Budget
+from srr_onnx.planning import priority as priority_module
+from srr_onnx.planning.allocation import Goal, allocate
+from srr_onnx.planning.budget import TOLERANCE
+from srr_onnx.planning.priority import Priority, allocations
 from srr_onnx.scoring.score import Scores
 
 
@@ -69,12 +70,12 @@ def test_the_budget_is_met(sizes, amount, seed):
     smallest = Products([1] * len(sizes)).total
     if costs.total - smallest < amount * costs.total:
         return
-    found = allocate(groups, [True] * len(groups), costs, by_error(curves), Budget("flops", amount), 1.0)
+    found = allocate(groups, [True] * len(groups), [Goal(costs, amount)], by_error(curves), 1.0)
     assert costs.widths == sizes  # restored
     assert all(0 <= gone < size for gone, size in zip(found.removed, sizes, strict=True))
     after = Products([size - gone for size, gone in zip(sizes, found.removed, strict=True)])
-    assert found.reduction == pytest.approx(1 - after.total / costs.total)
-    assert found.reduction >= amount - 1e-9
+    assert found.reached[0] == pytest.approx(1 - after.total / costs.total)
+    assert found.reached[0] >= amount - 1e-9
 
 
 @settings(max_examples=40)
@@ -84,8 +85,8 @@ def test_convex_curves_are_spread_as_well_as_can_be(sizes, seed, data):
     curves = [convex(rng, size) for size in sizes]
     wanted = data.draw(st.integers(1, sum(sizes) - len(sizes)))
     costs = Products(sizes, is_chain=False)
-    budget = Budget("flops", wanted / costs.total)
-    found = allocate(make_groups(sizes), [True] * len(sizes), costs, by_error(curves), budget, 1.0)
+    goals = [Goal(costs, wanted / costs.total)]
+    found = allocate(make_groups(sizes), [True] * len(sizes), goals, by_error(curves), 1.0)
     assert sum(found.removed) == wanted
 
     def error(removed):
@@ -103,7 +104,7 @@ def test_what_is_looked_up_late_is_what_is_looked_up_each_time(sizes, amount, se
     priority = by_error([np.cumsum(rng.exponential(size=size)) for size in sizes])
     target, window = amount * costs.total, TOLERANCE * costs.total
     limits = [size - 1 for size in sizes]
-    removed = allocation._greedy(groups, limits, costs, priority, target)
+    removed = list(allocate(groups, [True] * len(sizes), [Goal(costs, amount)], priority, 1.0).removed)
     eager = Products(sizes)
     taken, left = [0] * len(sizes), set(range(len(sizes)))
     while left and costs.total - eager.cost() < target:
@@ -123,13 +124,13 @@ def test_what_is_looked_up_late_is_what_is_looked_up_each_time(sizes, amount, se
 def test_a_costly_first_unit_does_not_hide_the_cheap_ones_behind_it():
     groups, costs = make_groups([6, 6]), Products([6, 6], is_chain=False)
     curves = [[2.0, 2.1, 2.2, 2.3, 2.4, 9], [1.0, 2.0, 3.0, 4.0, 5.0, 9]]
-    found = allocate(groups, [True, True], costs, by_error(curves), Budget("flops", 5 / 12), 1.0)
+    found = allocate(groups, [True, True], [Goal(costs, 5 / 12)], by_error(curves), 1.0)
     assert found.removed == (5, 0)
 
 
 @given(errors=st.lists(st.floats(0, 10), min_size=1, max_size=30).map(np.cumsum))
 def test_the_convex_curve_lies_below_and_touches(errors):
-    steps = allocation._convex_steps(errors)
+    steps = priority_module._convex_steps(errors)
     curve = np.cumsum(steps)
     assert len(steps) == len(errors)
     assert (np.diff(steps) >= -1e-9).all()

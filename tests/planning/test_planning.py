@@ -48,11 +48,12 @@ def test_other_shares_are_refused(text):
         parse_share(text)
 
 
-def test_exactly_one_budget_is_given():
+def test_a_budget_is_given_and_a_ratio_stands_alone():
     with pytest.raises(PlanError, match="none was given"):
         Budget.choose()
-    with pytest.raises(PlanError, match="--flops, --params"):
-        Budget.choose(flops=0.1, params=0.1)
+    with pytest.raises(PlanError, match="--params, --ratio"):
+        Budget.choose(params=0.1, ratio=0.1)
+    assert [limit.kind for limit in Budget.choose(flops=0.1, params=0.1).limits] == ["flops", "params"]
 
 
 @settings(max_examples=25)

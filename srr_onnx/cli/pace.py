@@ -1,0 +1,69 @@
+"""What `prune` says of budgets, widths and milliseconds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from srr_onnx.planning.budget import NAMES
+from srr_onnx.wording import percent
+
+_MOST_NAMED = 5
+
+
+def describe_limits(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Lines on several budgets, on the widths that were chosen from, and on what was timed; with their labels."""
+    budget, latency = facts["budget"], facts["latency"]
+    lines = []
+    limits = budget.get("limits") or ()
+    if len(limits) > 1:
+        parts = [
+            f"{NAMES[limit['kind']]} {percent(limit['reached'])} of at least {percent(limit['amount'])}"
+            for limit in limits
+        ]
+        lines.append(("budgets", f"removed: {', '.join(parts)}; {NAMES[budget['kind']]} is the one that binds"))
+    if alignment := budget.get("alignment"):
+        steps = alignment["steps"]
+        if len(set(steps.values())) == 1:
+            text = f"multiples of {next(iter(steps.values()))} channels"
+        else:
+            text = "multiples of " + ", ".join(f"{step} ({kind})" for kind, step in steps.items()) + " channels"
+        lines.append(("widths", text + (", as measured on this machine" if alignment["source"] == "auto" else "")))
+    if latency:
+        lines.append(("latency", _describe_latency(facts, latency)))
+    return lines
+
+
+def _describe_latency(facts: Mapping[str, Any], latency: Mapping[str, Any]) -> str:
+    before, after = latency["before_ms"], latency["after_ms"]
+    text = f"{before:.3g} ms -> {after:.3g} ms"
+    macs = facts["cost"]["before"]["macs"], facts["cost"]["after"]["macs"]
+    if macs[1] and after:
+        text += f", {before / after:.2f} times as fast for {macs[0] / macs[1]:.2f} times fewer MACs"
+    target = latency["target"]
+    threads = f", {target['threads']} threads" if target["threads"] else ""
+    text += f" ({target['provider']}{threads})"
+    if "goal_ms" in latency:
+        text += f"; goal {latency['goal_ms']:.3g} ms, {len(latency['rounds'])} plans measured"
+    if latency.get("table_error") is not None:
+        last = latency["rounds"][-1]
+        text += f"; the table said {last['predicted_ms']:.3g} ms, the run {last['measured_ms']:.3g} ms"
+    return text
+
+
+def warn_of_pace(facts: Mapping[str, Any]) -> Iterator[str]:
+    """Say that a result is not faster, and where the time went."""
+    latency = facts["latency"]
+    if not latency or latency["is_faster"]:
+        return
+    named = [
+        f"{entry['node']} ({entry['before_ms']:.3g} -> {entry['after_ms']:.3g} ms)"
+        for entry in latency["slower"][:_MOST_NAMED]
+    ]
+    more = len(latency["slower"]) - len(named)
+    where = f"; slower: {', '.join(named)}" + (f" and {more} more" if more > 0 else "") if named else ""
+    hint = "" if facts["budget"].get("alignment") else "; --align auto takes widths that this machine computes fast"
+    yield (
+        f"the result is not faster: {latency['before_ms']:.3g} ms before, {latency['after_ms']:.3g} ms after"
+        f"{where}{hint}"
+    )

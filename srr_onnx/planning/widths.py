@@ -1,0 +1,74 @@
+"""PLAN: the sizes of all axes as groups lose units, and what a price of them has to offer."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+from srr_onnx.analysis.groups import Groups, Units
+from srr_onnx.planning.presence import Owners
+
+
+class Price(Protocol):
+    """Something that a model has less of when groups lose units: operations, bytes, time.
+
+    Attributes:
+        total: How much it has at full widths.
+    """
+
+    total: int
+
+    def cost(self) -> int:
+        """How much it has at the present widths."""
+
+    def saving(self, group: int, count: int = 1) -> int:
+        """What removing units of a group would save at the present widths; negative counts bring units back."""
+
+    def remove(self, group: int, count: int = 1) -> None:
+        """Take units of a group away; negative counts give them back."""
+
+
+class Widths:
+    """Sizes of the axes along which units lie, at the present widths of the groups.
+
+    Args:
+        groups: Result of `find_groups(model)`.
+    """
+
+    def __init__(self, groups: Groups) -> None:
+        self._ends = np.cumsum([group.size for group in groups]) if len(groups) else np.zeros(0, np.int64)
+        self._known: dict[int, int] = {}
+        self._per_group: list[list[tuple[int, int]]] = [[] for _ in groups]
+        self.counts: list[dict[int, int]] = []
+        self.sizes: list[int] = []
+        self.lost = [0] * len(groups)
+
+    def axis(self, units: Units | None) -> int | None:
+        """Number of an axis in the table; None where none of its channels can go."""
+        if units is None:
+            return None
+        key = id(units)  # the groups keep the arrays
+        if key not in self._known:
+            counts = np.bincount(np.searchsorted(self._ends, units[units >= 0], side="right"))
+            per_unit = {}
+            for owner in np.flatnonzero(counts).tolist():
+                size = int(self._ends[owner]) - (int(self._ends[owner - 1]) if owner else 0)
+                per_unit[owner] = int(counts[owner]) // size
+            number = self._known[key] = len(self.sizes)
+            self.counts.append(per_unit)
+            self.sizes.append(len(units))
+            for owner, count in per_unit.items():
+                self._per_group[owner].append((number, count))
+        return self._known[key]
+
+    def owners(self, units: Units | None) -> Owners:
+        """The groups whose units lie along an axis."""
+        axis = self.axis(units)
+        return frozenset() if axis is None else frozenset(self.counts[axis])
+
+    def remove(self, group: int, count: int = 1) -> None:
+        """Take units of a group away; negative counts give them back. All axes must be in the table."""
+        self.lost[group] += count
+        for axis, per_unit in self._per_group[group]:
+            self.sizes[axis] -= per_unit * count

@@ -1,0 +1,215 @@
+"""Budgets in time, memory and file size, alone and together."""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from srr_onnx.analysis.find import find_groups
+from srr_onnx.errors import PlanError
+from srr_onnx.graph.cost import count_cost, is_constant_node
+from srr_onnx.graph.load import load_model
+from srr_onnx.graph.save import save_model
+from srr_onnx.pipeline import prune
+from srr_onnx.planning.budget import Budget, Limit, parse_limit
+from srr_onnx.planning.latency import LatencyPrice, LatencyTable, count_work
+from srr_onnx.planning.make import make_plan, make_price
+from srr_onnx.planning.memory import MemoryPrice
+from srr_onnx.scoring.criterion import ScoreOptions
+from srr_onnx.scoring.score import score_groups
+from tests.builders import Graph
+from tests.random_models import build, recipes
+
+
+def branched(widths=(24, 40), seed=0):
+    """Two stages of two branches each, side by side and summed."""
+    g = Graph(opset=17, seed=seed)
+    value = g.input("x", (1, 3, 16, 16))
+    for width in widths:
+        left, right = g("Relu", g.conv(value, width, 3)), g("Relu", g.conv(value, width, 1))
+        value = g("Concat", g("Add", left, right), g("Relu", g.conv(right, width // 2)), axis=1)
+        value = g("MaxPool", value, kernel_shape=[2, 2], strides=[2, 2])
+    g.output(g.conv(value, 5))
+    return load_model(g.model().SerializeToString())
+
+
+def table_of_macs(model):
+    """A table by which a multiply-accumulate takes a nanosecond, and nothing else takes time."""
+    work = count_work(model)
+    names = [node.outputs[0] for node in model.nodes if node.op_type == "Conv"]
+    return LatencyTable({name: ((0, 0.0), (work[name], float(work[name]))) for name in names})
+
+
+@pytest.mark.parametrize("amount", [0.1, 0.44, 0.7])
+@pytest.mark.parametrize("criterion", ["l1", "srr"])
+def test_where_time_is_macs_the_plan_is_that_of_the_macs(amount, criterion):
+    model = branched()
+    groups = find_groups(model)
+    scores = score_groups(model, groups, criterion, ScoreOptions())
+    plan = functools.partial(make_plan, model, groups, scores)
+    by_macs = plan(Budget.choose(flops=amount))
+    by_time = plan(Budget.choose(latency=amount), table_of_macs(model))
+    assert np.array_equal(by_macs.is_kept, by_time.is_kept)
+    assert by_time.plan.budget["kind"] == "latency"
+
+
+@settings(max_examples=25)
+@given(data=st.data(), recipe=recipes())
+def test_prices_add_up_and_are_restored(data, recipe):
+    model = load_model(build(recipe).proto, build(recipe).inputs)
+    groups = find_groups(model)
+    work = count_work(model)
+    curves = {name: ((work // 2, 3.0), (work, 10.0)) for name, work in work.items() if work > 1}
+    for price in (
+        MemoryPrice(model, groups),
+        LatencyPrice(model, groups, LatencyTable(curves)),
+        make_price(model, groups, "size"),
+    ):
+        assert price.cost() == price.total
+        counts = [data.draw(st.integers(0, group.size - 1)) for group in groups]
+        for number, count in enumerate(counts):
+            before, saving = price.cost(), price.saving(number, count)
+            assert price.cost() == before
+            price.remove(number, count)
+            assert abs(before - price.cost() - saving) <= 2  # nanoseconds are rounded
+        for number, count in enumerate(counts):
+            price.remove(number, -count)
+        assert price.cost() == price.total
+
+
+def walk(model):
+    """Peak memory, by keeping what has been made until nobody reads it any more."""
+    alive = {name: math.prod(sizes) * model.dtypes[name].itemsize for name, sizes in model.inputs.items()}
+    nodes = [node for node in model.nodes if not is_constant_node(model, node)]
+    peak = 0
+    for step, node in enumerate(nodes):
+        for name in node.outputs:
+            if name in model.sizes:
+                alive[name] = math.prod(model.sizes[name]) * model.dtypes[name].itemsize
+        peak = max(peak, sum(alive.values()))
+        later = {name for other in nodes[step + 1 :] for name in other.inputs} | set(model.outputs)
+        alive = {name: size for name, size in alive.items() if name in later}
+    return peak + count_cost(model).size_bytes
+
+
+@pytest.mark.parametrize("amount", [0.2, 0.5])
+def test_memory_is_what_a_walk_through_the_written_file_finds(tmp_path, amount):
+    model = branched()
+    assert MemoryPrice(model, find_groups(model)).total == walk(model)
+    path = tmp_path / "small.onnx"
+    plan = prune(model, path, memory=amount, criterion="l1", compensate="none").plan
+    written = load_model(path)
+    assert walk(written) <= (1 - amount) * walk(model)
+    (limit,) = plan.budget["limits"]
+    assert limit["reached"] == pytest.approx(1 - walk(written) / walk(model))
+
+
+def test_a_file_is_as_small_as_asked(tmp_path):
+    path = tmp_path / "big.onnx"
+    save_model(branched((48, 80)), path)
+    most = int(0.6 * path.stat().st_size)
+    small = tmp_path / "small.onnx"
+    plan = prune(path, small, size=f"{most} B", criterion="l1", compensate="none").plan
+    assert 0.95 * most < small.stat().st_size <= 1.01 * most
+    assert plan.budget["kind"] == "size"
+
+
+def test_several_budgets_are_met_and_the_narrowest_is_named():
+    model = branched()
+    plan = prune(model, flops=0.2, params=0.5, criterion="l1", verify=False, compensate="none").plan
+    assert plan.macs_removed >= 0.2
+    assert 0.5 <= plan.params_removed <= 0.51
+    assert plan.budget["kind"] == "params"
+    assert [limit["kind"] for limit in plan.budget["limits"]] == ["flops", "params"]
+    turned = prune(model, flops=0.6, params=0.1, criterion="l1", verify=False, compensate="none").plan
+    assert turned.budget["kind"] == "flops"
+
+
+@settings(max_examples=20)
+@given(flops=st.floats(0.05, 0.6), params=st.floats(0.05, 0.6), memory=st.floats(0.05, 0.5), seed=st.integers(0, 3))
+def test_all_budgets_hold(flops, params, memory, seed):
+    model = branched(seed=seed)
+    result = prune(model, flops=flops, params=params, memory=memory, criterion="l1", verify=False, compensate="none")
+    assert result.plan.macs_removed >= flops - 1e-9
+    assert result.plan.params_removed >= params - 1e-9
+    assert walk(result.model) <= (1 - memory) * walk(model) + 1
+
+
+def test_a_table_learns_and_never_falls():
+    table = LatencyTable({"y": ((10, 5.0),)}).add({"y": 20}, {"y": 8.0, "gone": 1.0}).add({"y": 10}, {"y": 6.0})
+    assert table.nodes == {"y": ((10, 6.0), (20, 8.0))}
+    model = branched()
+    groups = find_groups(model)
+    work = count_work(model)
+    bumpy = {name: ((most // 3, 90.0), (most // 2, 40.0), (most, 100.0)) for name, most in work.items()}
+    price = LatencyPrice(model, groups, LatencyTable(bumpy))
+    savings = [price.saving(number, count) for number in range(len(groups)) for count in (1, 3, 7)]
+    assert min(savings) >= 0
+    assert max(savings) > 0
+
+
+def test_where_time_counts_too_more_goes_where_it_is_spent():
+    model = branched((32, 32))
+    groups = find_groups(model)
+    scores = score_groups(model, groups, "l1", ScoreOptions())
+    slow = groups[0]
+    work = count_work(model)
+    touched = {node.outputs[0] for node in model.nodes if node.label in slow.nodes}
+    times = {name: 50.0 * most if name in touched else float(most) for name, most in work.items()}
+    table = LatencyTable({name: ((work[name], time),) for name, time in times.items()})
+    plain, paced = (make_plan(model, groups, scores, Budget.choose(flops=0.3), known) for known in (None, table))
+    assert 0.3 <= paced.plan.macs_removed <= 0.31
+    assert paced.is_kept[slow.units].sum() < plain.is_kept[slow.units].sum()
+
+
+def test_a_table_of_nothing_changes_nothing():
+    model = branched()
+    groups = find_groups(model)
+    scores = score_groups(model, groups, "l1", ScoreOptions())
+    plans = [make_plan(model, groups, scores, Budget.choose(flops=0.3), known) for known in (None, LatencyTable({}))]
+    assert np.array_equal(plans[0].is_kept, plans[1].is_kept)
+
+
+def test_a_latency_without_a_table_is_refused():
+    model = branched()
+    groups = find_groups(model)
+    scores = score_groups(model, groups, "l1", ScoreOptions())
+    with pytest.raises(PlanError, match="measured times"):
+        make_plan(model, groups, scores, Budget.choose(latency=0.3))
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "most"),
+    [("latency", "8ms", 8e6), ("latency", "1.5 s", 1.5e9), ("memory", "20MB", 2e7), ("size", "2mib", 2 * 2**20)],
+)
+def test_what_may_be_left_is_read(kind, text, most):
+    assert parse_limit(kind, text) == Limit(kind, 0.0, most)
+    assert parse_limit(kind, text).share(int(2 * most)) == pytest.approx(0.5)
+    with pytest.raises(PlanError, match="as it is"):
+        parse_limit(kind, text).share(int(most))
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("latency", "0"),
+        ("latency", "100%"),
+        ("latency", "8 apples"),
+        ("latency", "8 MB"),
+        ("latency", "0 ms"),
+        ("latency", "-3ms"),
+        ("latency", "nan ms"),
+        ("latency", "1e999s"),
+        ("memory", "20"),
+        ("size", ""),
+        ("flops", "8ms"),
+    ],
+)
+def test_other_limits_are_refused(kind, text):
+    with pytest.raises(PlanError):
+        parse_limit(kind, text)
