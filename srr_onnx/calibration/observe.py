@@ -177,7 +177,7 @@ def observe(
 
 
 def _check_sane(rows: Array, layer: LinearLayer, verb: str) -> None:
-    largest = np.abs(rows).max(initial=0)
+    largest = np.abs(rows.astype(np.float32, copy=False)).max(initial=0)  # the limit itself is no float16
     if largest <= _LARGEST:
         return
     count = np.count_nonzero(~np.isfinite(rows))

@@ -15,6 +15,7 @@ from srr_onnx.calibration.runs import (
     find_chunk_size,
     find_run_size,
     has_fixed_batch,
+    has_halves,
     has_other_floats,
     open_session,
     take,
@@ -76,6 +77,7 @@ class Calibration:
         samples: Those to calibrate with.
         held_out: Indices of the others.
         run: Samples per run.
+        as_float32: Whether onnxruntime has to compute the model in float32 to judge it.
         notes: What the user should know.
     """
 
@@ -83,6 +85,7 @@ class Calibration:
     samples: Samples
     held_out: Labels
     run: int
+    as_float32: bool
     notes: tuple[str, ...]
 
     def describe(self) -> tuple[str, ...]:
@@ -141,10 +144,13 @@ def calibrate(model: Model, dataset: Dataset, samples: int, seed: int) -> Calibr
             f"the model takes {size} samples in one run; of {len(chosen)} a fifth is held out, which is too few: give "
             f"at least {int(np.ceil(size / HELD_OUT))}, or export the model with an open batch"
         )
-    chunk = find_chunk_size(model, size, whole, shared, as_float32=as_float32)
+    # What layers give inside can overflow half precision where the outputs are finite all the same.
+    is_single = as_float32 or has_halves(model)
+    chunk = find_chunk_size(model, size, whole, shared, as_float32=is_single)
     stops = range(0, count - count % size if is_fixed else count, chunk)
     chunks = [{**take(whole, start, start + chunk), **shared} for start in stops]
     used = sum(len(next(iter(chunk.values()))) for chunk in chunks)
     if used < _FEW:
         notes.append(f"only {used} samples to calibrate with: {_FEW} or more give a far better result")
-    return Calibration(dataset, Samples(chunks, used, seed, as_float32, is_fixed), held_out, size, tuple(notes))
+    found = Samples(chunks, used, seed, is_single, is_fixed)
+    return Calibration(dataset, found, held_out, size, as_float32, tuple(notes))

@@ -18,7 +18,8 @@ Array = np.ndarray[Any, Any]
 
 # Samples per run where the model does not say.
 RUN = 16
-_OTHER_FLOATS = frozenset({"float64", "float16", "bfloat16"})
+_HALVES = frozenset({"float16", "bfloat16"})
+_OTHER_FLOATS = _HALVES | {"float64"}
 
 
 def open_session(model: Model, threads: int = 0, target: Target | None = None) -> tuple[Session, bool]:
@@ -47,6 +48,11 @@ def open_session(model: Model, threads: int = 0, target: Target | None = None) -
 def has_other_floats(model: Model) -> bool:
     """Whether the file computes in a floating-point type other than float32 somewhere."""
     return any(dtype.name in _OTHER_FLOATS for dtype in model.dtypes.values())
+
+
+def has_halves(model: Model) -> bool:
+    """Whether the file computes in half precision somewhere."""
+    return any(dtype.name in _HALVES for dtype in model.dtypes.values())
 
 
 def find_run_size(

@@ -26,7 +26,7 @@ from srr_onnx.validation.class_names import Classes
 from srr_onnx.validation.estimates import Estimate, estimate_share
 from srr_onnx.validation.evaluate import Evaluation
 from srr_onnx.validation.evaluate import evaluate as evaluate_model
-from srr_onnx.wording import interval, percent
+from srr_onnx.wording import interval, percent, printable
 
 # A matrix of more classes is wider than a page.
 _MOST_IN_MATRIX = 12
@@ -125,7 +125,7 @@ def evaluate(
 
 
 def _write_bad(sample: BadSample) -> str:
-    return "\t".join(" ".join(text.split()) for text in (sample.name, sample.reason)) + "\n"
+    return "\t".join(map(printable, (sample.name, sample.reason))) + "\n"
 
 
 def _show(found: Evaluation) -> None:

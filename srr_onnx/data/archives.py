@@ -6,7 +6,7 @@ import contextlib
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -61,6 +61,7 @@ def load_archive(path: Path) -> Iterator[Archive]:
     with contextlib.ExitStack() as stack:
         try:
             file = stack.enter_context(path.open("rb"))  # numpy leaves one open that it opened and could not read
+            _check_kind(file)
             content = np.load(file, allow_pickle=False)
         except Exception as error:  # numpy and zip meet damaged files with errors of any kind
             raise DataError(f"{str(path)!r} cannot be read as .npz: {_explain(error)}") from error
@@ -88,6 +89,16 @@ def load_array(path: Path) -> Array:
         return np.lib.format.open_memmap(path, mode="r")
     except Exception as error:  # numpy and zip meet damaged files with errors of any kind
         raise DataError(f"{str(path)!r} cannot be read as .npy: {_explain(error)}") from error
+
+
+def _check_kind(file: BinaryIO) -> None:
+    """Refuse what is neither an archive nor an array: numpy takes that for pickled objects."""
+    is_known = zipfile.is_zipfile(file)
+    file.seek(0)
+    is_known = is_known or file.read(len(np.lib.format.MAGIC_PREFIX)) == np.lib.format.MAGIC_PREFIX
+    file.seek(0)
+    if not is_known:
+        raise ValueError("it is no archive of arrays")
 
 
 def _explain(error: BaseException) -> str:

@@ -184,8 +184,10 @@ class Dataset:
             yield self._stack(waiting)
         if len(wanted) and not count:
             first = self._bad_indices[int(wanted[0])]
+            rest = f" that were chosen from {len(self)}" if len(wanted) < len(self) else ""
             raise DataError(
-                f"none of {len(wanted)} samples of {self.name!r} can be read: the first, {first.name!r}: {first.reason}"
+                f"none of {len(wanted)} samples{rest} of {self.name!r} can be read: the first, {first.name!r}: "
+                f"{first.reason}"
             )
 
     def _fetch(self, index: int) -> Mapping[str, Array] | None:

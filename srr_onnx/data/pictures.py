@@ -141,7 +141,7 @@ def resize_pixels(image: Image, recipe: Recipe) -> Array:
         resize = (int(resize * height / shorter), int(resize * width / shorter))
         # A hair of a picture would become a giant one.
         if resize[0] * resize[1] > (Image.MAX_IMAGE_PIXELS or 2**27):
-            raise UnreadableError(f"{width}x{height} pixels, too long and narrow to be resized")
+            raise UnreadableError(f"{width}x{height} pixels would become {resize[1]}x{resize[0]}, which is too large")
     if resize is not None and resize != (height, width):
         height, width = resize
         image = image.resize((width, height), Image.Resampling.BILINEAR)

@@ -114,6 +114,7 @@ def load_preprocessing(path: str | os.PathLike[str]) -> Preprocessing:
         if len(data) > _MOST_YAML_BYTES:
             raise DataError(f"{str(path)!r} has {len(data)} bytes, so it is no preprocessing: that is a dozen lines")
         content = yaml.safe_load(data)
+        _check_keys(yaml.compose(data, yaml.SafeLoader))
     except OSError as error:
         raise DataError(f"the preprocessing {str(path)!r} cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, RecursionError, ValueError) as error:
@@ -159,3 +160,15 @@ for _preset in (
     Preprocessing("unit"),
 ):
     presets.register(_preset.name)(_preset)
+
+
+def _check_keys(root: Any) -> None:
+    """YAML's reader takes the last of two equal keys without a word."""
+    if getattr(root, "id", "") != "mapping":
+        return
+    keys = [key.value for key, _ in root.value]
+    twice = next((key for key in keys if keys.count(key) > 1), None)
+    if twice is not None:
+        raise ValueError(f"the key {twice!r} is there twice")
+    for _, value in root.value:
+        _check_keys(value)

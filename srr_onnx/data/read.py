@@ -53,6 +53,8 @@ def _locate(source: str | os.PathLike[str] | Iterable[Any]) -> Any:
     """A path where there is a file or folder; else the source as it is."""
     if not isinstance(source, (str, os.PathLike)):
         return source
+    if not str(source).strip():
+        raise DataError(f"the name of the data is empty: give {_FORMS}")
     path = Path(source)
     try:
         is_there = path.exists()

@@ -69,7 +69,7 @@ class AgreementCount:
             count: Samples that they are for.
 
         Raises:
-            DataError: The candidate is not finite where the reference is.
+            DataError: The reference gives NaN, or the candidate is not finite where the reference is.
         """
         for name in self._outputs:
             pair = np.asarray(reference[name]), np.asarray(candidate[name])
@@ -113,8 +113,13 @@ def find_main(outputs: Sequence[Agreement]) -> Agreement | None:
 
 
 def _mask(wanted: Array, given: Array, name: str) -> tuple[Array, Array]:
-    """Leave out what is not finite in the reference (scores that are masked by -inf, say)."""
+    """Leave out what is infinite in the reference: scores that are masked by -inf, say."""
     is_finite = np.isfinite(wanted)
+    if np.isnan(wanted).any() or not is_finite.any():
+        raise DataError(
+            f"output {name!r} of the original is NaN or infinite on some samples, so that nothing can be compared "
+            "there: check the preprocessing, or the model"
+        )
     if not np.isfinite(given[is_finite]).all():
         raise DataError(
             f"output {name!r} of the candidate is NaN or infinite on samples where the original's is not: check the "

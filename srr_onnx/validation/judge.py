@@ -66,7 +66,7 @@ def judge(model: Model, candidate: Model, calibration: Calibration, seed: int = 
         DataError: The candidate gives values that are not finite.
         ModelError: A model cannot run on the samples.
     """
-    as_float32 = calibration.samples.as_float32
+    as_float32 = calibration.as_float32
     sessions = Session(model, as_float32=as_float32), Session(candidate, as_float32=as_float32)
     try:
         batches = list(calibration.judge())

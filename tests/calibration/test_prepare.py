@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 from builders import Graph
+from onnx import TensorProto
 
 from srr_onnx.calibration import runs
+from srr_onnx.calibration.layers import find_layers
+from srr_onnx.calibration.observe import observe
 from srr_onnx.calibration.prepare import calibrate
 from srr_onnx.calibration.runs import find_chunk_size
 from srr_onnx.data.read import open_data
@@ -39,3 +44,19 @@ def test_nothing_is_left_out_of_the_last_run(monkeypatch):
     assert found.run == 1  # what the file itself says, for those who run it as a whole
     assert [len(chunk["x"]) for chunk in found.samples.chunks] == [4, 4, 2]
     assert found.samples.count == 10
+
+
+def test_what_overflows_inside_a_half_precision_model_is_calibrated_in_single_precision():
+    g = Graph(opset=13)
+    x = g.input("x", (1, 3, 4, 4), dtype=TensorProto.FLOAT16)
+    hidden = g("Conv", x, g.constant((g.rng.standard_normal((5, 3, 1, 1)) * 3e4).astype(np.float16)))
+    g.output(g("Flatten", g("Clip", hidden, g.constant(np.float16(0)), g.constant(np.float16(6)))))
+    model = load_model(g.model().SerializeToString())
+    samples = (np.random.default_rng(0).standard_normal((12, 3, 4, 4)) * 9).astype(np.float16)
+    found = calibrate(model, open_data(iter([{"x": samples}]), model), 8, 0)
+    assert found.samples.as_float32 and not found.as_float32
+    layers = find_layers(model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        seen = observe(model, layers, found.samples, {layers[0].output: None}, set())
+    assert np.isfinite(seen.layers[layers[0].output].variance).all()

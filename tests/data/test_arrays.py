@@ -399,3 +399,9 @@ def test_one_picture_gives_the_same_numbers_in_every_form(tmp_path):
     assert (read_all(files)["image"] == expected[order]).all()
     assert files.labels.tolist() == labels[order].tolist()
     assert set(files.classes) == set(classes)
+
+
+def test_what_is_no_archive_is_called_so(tmp_path):
+    (tmp_path / "x.npz").write_text("some words")
+    with pytest.raises(DataError, match="it is no archive of arrays"):
+        open_data(tmp_path / "x.npz", picture_model())

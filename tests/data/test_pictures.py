@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -111,7 +113,7 @@ def test_a_hair_of_a_picture_does_not_become_a_giant_one(tmp_path, monkeypatch):
     save_picture(tmp_path / "p.png", size=(1, 4000))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)
     data = open_data(tmp_path / "p.png", picture_model(), preprocessing=Preprocessing(resize=8))
-    with pytest.raises(DataError, match="1x4000 pixels, too long and narrow"):
+    with pytest.raises(DataError, match="1x4000 pixels would become"):
         list(data.batches(1))
 
 
@@ -288,3 +290,25 @@ def test_what_pillow_only_warns_of_is_no_error(tmp_path):
     )
     (tmp_path / "p.jpg").write_bytes(damaged)
     assert read_all(open_data(tmp_path / "p.jpg", picture_model()))["image"].shape == (1, 3, 8, 8)
+
+
+def test_an_empty_name_is_not_the_folder_that_one_is_in(tmp_path, monkeypatch):
+    save_picture(tmp_path / "p.png")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match="the name of the data is empty"):
+        open_data("", picture_model())
+
+
+def test_a_folder_below_that_cannot_be_read_is_an_error(tmp_path, monkeypatch):
+    save_picture(tmp_path / "p" / "a.png")
+    (tmp_path / "p" / "closed").mkdir()
+    scan = os.scandir
+
+    def refuse(path):
+        if Path(path).name == "closed":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(DataError, match=r"closed' cannot be read: Permission denied"):
+        open_data(tmp_path / "p", picture_model())

@@ -66,6 +66,7 @@ def test_yaml_may_differ_from_a_preset(tmp_path):
         ("preset: imagnet", "preset is 'imagnet': did you mean 'imagenet'"),
         ("background: wite", "background is 'wite': give a color"),
         ("a: [1", "is no YAML, line 1"),
+        ("resize: 256\nresize: 8", "the key 'resize' is there twice"),
         ("- 1", "holds no keys"),
         ("", "holds no keys"),
         ("[" * 5000, "is no YAML"),

@@ -84,3 +84,12 @@ def test_what_is_masked_in_the_reference_is_left_out_and_what_breaks_in_the_cand
 def test_nothing_to_compare_is_an_error():
     with pytest.raises(DataError, match="nothing to compare"):
         measure_agreement(Fixed(), Fixed(), [], AXES)
+
+
+def test_a_reference_that_gives_no_numbers_is_an_error_and_no_agreement():
+    rows = scores()
+    rows[4] = np.nan
+    with pytest.raises(DataError, match="'y' of the original is NaN"):
+        measure_agreement(Fixed(), Fixed(np.nan_to_num), batches(rows), AXES)
+    with pytest.raises(DataError, match="'y' of the original is NaN"):
+        measure_agreement(Fixed(), Fixed(), batches(np.full_like(rows, np.inf)), AXES)

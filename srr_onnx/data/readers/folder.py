@@ -72,6 +72,10 @@ def read_folder(source: Path, request: Request) -> Dataset:
     return request.make_from_pictures(source, names, name, text, labels, classes)
 
 
+def _refuse(error: OSError) -> None:
+    raise DataError(f"the folder {error.filename!r} cannot be read: {error.strerror}") from error
+
+
 def _is_visible(name: str) -> bool:
     return not name.startswith((".", "__MACOSX"))
 
@@ -79,7 +83,7 @@ def _is_visible(name: str) -> bool:
 def _find_pictures(folder: Path) -> Iterator[str]:
     """Paths of all pictures in and below a folder, relative to it; links are followed, circles of them are not."""
     seen: set[tuple[int, int]] = set()
-    for here, folders, files in os.walk(folder, followlinks=True):
+    for here, folders, files in os.walk(folder, onerror=_refuse, followlinks=True):
         status = os.stat(here)
         if (status.st_dev, status.st_ino) in seen:
             folders.clear()
