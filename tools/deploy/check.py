@@ -126,9 +126,10 @@ def measure_error(wanted: Outputs, given: Outputs) -> float:
                 return math.inf
             expected = array.astype(np.float64).ravel()
             difference = np.abs(other[name].astype(np.float64).ravel() - expected).max(initial=0.0)
-            worst = max(worst, difference / max(np.abs(expected).max(initial=0.0), np.finfo(np.float32).tiny))
-            if not math.isfinite(worst):
+            relative = difference / max(np.abs(expected).max(initial=0.0), np.finfo(np.float32).tiny)
+            if not math.isfinite(relative):
                 return math.inf
+            worst = max(worst, relative)
     return float(worst)
 
 
