@@ -87,7 +87,7 @@ def check_subject(
     "--samples", default=64, show_default=True, help="Pictures to calibrate with; a quarter more is held out."
 )
 @click.option("--threads", default=2, show_default=True, help="Threads, and cores, of every runtime.")
-@click.option("--seconds", default=5.0, show_default=True, help="Seconds in which the files of a net take turns.")
+@click.option("--seconds", default=3.0, show_default=True, help="Seconds in which the files of a net take turns.")
 @click.option("--provider-python", metavar="PYTHON", help="Interpreter whose onnxruntime has another provider.")
 @click.option("--keep", type=click.Path(path_type=Path), metavar="FOLDER", help="Keep the files that are made.")
 @click.option("--write", is_flag=True, help="Write docs/deployment.md and docs/data/deployment.csv.")

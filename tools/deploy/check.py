@@ -41,7 +41,7 @@ class Settings:
     """
 
     threads: int = 2
-    seconds: float = 5.0
+    seconds: float = 3.0
     rounds: int = 50
     patience: float = 240.0
 
