@@ -22,8 +22,11 @@ class Session:
 
     def __init__(self, path: Path, threads: int) -> None:
         cv2.setNumThreads(threads)
-        self._net = cv2.dnn.readNetFromONNX(str(path))
+        self._net = self._read(str(path))
         self._outputs = list(self._net.getUnconnectedOutLayersNames())
+
+    def _read(self, path: str) -> cv2.dnn.Net:
+        return cv2.dnn.readNetFromONNX(path)
 
     def run(self, feeds: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, np.ndarray[Any, Any]]:
         """Run once: one array per input, one per output."""

@@ -49,5 +49,6 @@ RUNTIMES = (
     PROVIDER,
     Runtime("OpenVINO", "deploy.openvino_cpu", "pip install openvino"),
     Runtime("OpenCV DNN", "deploy.opencv_dnn", "pip install opencv-python-headless"),
+    Runtime("OpenCV DNN, classic", "deploy.opencv_classic", "pip install opencv-python-headless"),
     Runtime("onnxruntime-web", "web.mjs", "npm ci --prefix tools/deploy"),
 )
