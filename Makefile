@@ -45,7 +45,7 @@ deploy-test: $(DEPLOY)/.installed
 $(DEPLOY)/.installed: setup.cfg tools/deploy/requirements.txt tools/deploy/package-lock.json
 	$(PYTHON) -m venv $(DEPLOY)
 	$(DEPLOY)/bin/python -m pip install --quiet --editable . --requirement tools/deploy/requirements.txt
-	npm ci --prefix tools/deploy
+	npm ci --prefix tools/deploy || echo 'onnxruntime-web is left out: it needs Node.js and npm'
 	touch $@
 
 # onnxruntime with another provider is a package of its own that cannot live beside the usual one.

@@ -36,6 +36,10 @@ from srr_onnx.errors import SrrError
 from srr_onnx.planning.budget import parse_share
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "benchmarks"))
+from machine import describe_machine  # noqa: E402
+
+FACTS = ("date", "commit", "processor", "cores", "python", "load", "srr-onnx")
 PAGE, CSV = ROOT / "docs/deployment.md", ROOT / "docs/data/deployment.csv"
 
 
@@ -108,6 +112,8 @@ def main(
         dataclasses.replace(runtime, python=provider_python) if provider_python and runtime is PROVIDER else runtime
         for runtime in RUNTIMES
     ]
+    machine = describe_machine()
+    facts = {fact: machine[fact] for fact in FACTS} | {"pictures": Path(data).name, "to calibrate with": str(samples)}
     rows: list[Row] = []
     agreements: list[Agreement] = []
     with tempfile.TemporaryDirectory(prefix="deploy-") as name:
@@ -126,6 +132,7 @@ def main(
                 rows.append(Row(model.stem, "none", "", "float", f"FAILS before any runtime: {error}", True))
                 click.echo(f"{model.stem}: {error}", err=True)
     texts = {
+        "machine": "; ".join(f"{fact} {text}" for fact, text in facts.items()),
         "float": format_rows([row for row in rows if row.kind != "int8"]),
         "int8": format_rows([row for row in rows if row.kind == "int8"]),
         "gains": format_gains(rows),

@@ -208,7 +208,9 @@ def test_the_table_points_at_failures():
 
 def test_the_whole_way_from_the_file_to_the_page(folder, fake, tmp_path, monkeypatch):
     page = tmp_path / "deployment.md"
-    page.write_text("".join(f"<!-- {name} -->\n<!-- /{name} -->\n" for name in ("float", "int8", "gains", "agreement")))
+    page.write_text(
+        "".join(f"<!-- {name} -->\n<!-- /{name} -->\n" for name in ("machine", "float", "int8", "gains", "agreement"))
+    )
     wrong = fake(output="array * (1.01 if self.is_pruned else 1)")
     monkeypatch.setattr(deploy_check, "RUNTIMES", (RUNTIMES[0], wrong))
     monkeypatch.setattr(deploy_check, "PAGE", page)
@@ -229,6 +231,7 @@ def test_the_whole_way_from_the_file_to_the_page(folder, fake, tmp_path, monkeyp
     assert int(files["pruned"]["samples"]) == 8
     assert "**FAILS: other outputs for the pruned file**" in page.read_text()
     assert "| net | onnxruntime |" in page.read_text()
+    assert "pictures pictures.npz; to calibrate with 32" in page.read_text()
 
 
 def test_a_net_that_cannot_be_pruned_is_a_failure(folder, tmp_path, monkeypatch):
