@@ -180,6 +180,8 @@ def test_files_take_turns(subject):
 def test_a_difference_is_relative_to_the_largest_element_of_its_output():
     wanted = [{"a": np.array([1.0, -4.0]), "b": np.array([100.0])}]
     assert measure_error(wanted, [{"a": np.array([1.0, -3.0]), "b": np.array([101.0])}]) == pytest.approx(0.25)
+    nothing = [*wanted, {"a": np.zeros(2), "b": np.zeros(1)}]
+    assert measure_error(nothing, [*wanted, {"a": np.array([1e-3, 0.0]), "b": np.zeros(1)}]) == pytest.approx(2.5e-4)
     assert measure_error(wanted, [{"a": np.array([[1.0], [-4.0]]), "b": np.array(100.0), "c": np.array(0)}]) == 0
     assert math.isinf(measure_error(wanted, [{"a": np.array([1.0, -4.0])}]))
 

@@ -110,26 +110,27 @@ def find_reference(path: Path, samples: Outputs, settings: Settings) -> Outputs:
 
 
 def measure_error(wanted: Outputs, given: Outputs) -> float:
-    """Largest difference of any element, relative to the largest element of the same output.
+    """Largest difference of any element, relative to the largest element of the same output on any sample.
 
     Args:
         wanted: The reference's outputs per sample.
         given: The runtime's. It may give them more names than one, and leave out axes of one element.
 
     Returns:
-        The difference; infinite where an output is missing, of another size, or not finite where it should be.
+        The difference; infinite where an output is missing, of another size, or not finite.
     """
     worst = 0.0
-    for one, other in zip(wanted, given, strict=True):
-        for name, array in one.items():
-            if name not in other or other[name].size != array.size:
+    for name in wanted[0]:
+        largest, difference = np.finfo(np.float32).tiny, 0.0
+        for one, other in zip(wanted, given, strict=True):
+            if name not in other or other[name].size != one[name].size:
                 return math.inf
-            expected = array.astype(np.float64).ravel()
-            difference = np.abs(other[name].astype(np.float64).ravel() - expected).max(initial=0.0)
-            relative = difference / max(np.abs(expected).max(initial=0.0), np.finfo(np.float32).tiny)
-            if not math.isfinite(relative):
+            expected, found = (array.astype(np.float64).ravel() for array in (one[name], other[name]))
+            if not np.isfinite(found).all():
                 return math.inf
-            worst = max(worst, relative)
+            largest = max(largest, np.abs(expected).max(initial=0.0))
+            difference = max(difference, np.abs(found - expected).max(initial=0.0))
+        worst = max(worst, difference / largest)
     return float(worst)
 
 

@@ -13,12 +13,14 @@ from deploy.quantize import quantize
 from srr_onnx.data.dataset import choose, split_held_out
 from srr_onnx.errors import first_line
 from srr_onnx.pipeline import read_model
+from srr_onnx.rewriting.verify import make_feeds
 from srr_onnx.validation.agreement import find_main
 from srr_onnx.validation.classes import find_class_axis
 
 Feeds = Mapping[str, Array]
 
-# Pictures that the runtimes are compared on, one after another.
+# Pictures that the runtimes are compared on. Noise comes on top: where a detector sees nothing in the pictures, it gives
+# zeros, which say nothing.
 CHECKED = 4
 # Pictures that quantisation calibrates its ranges on; more hardly move them.
 RANGES = 64
@@ -55,7 +57,7 @@ class Subject:
         net: Its name.
         pairs: Original and pruned file by kind, "float" and "int8"; what could not be quantised is left out.
         class_axes: Axis of the classes per output, None where it has none.
-        samples: A few held-out pictures as feeds, batch axis included.
+        samples: A few held-out pictures, and noise, as feeds with batch axis.
         agreements: One per file.
     """
 
@@ -104,7 +106,7 @@ def prepare(original: Path, folder: Path, data: str, *, flops: float, samples: i
         del pairs["int8"]
         agreements.append(Agreement(net, "int8", note=first_line(error)))
     axes = {name: find_class_axis(model, name) for name in model.outputs}
-    return Subject(net, pairs, axes, tuple(unseen[:CHECKED]), tuple(agreements))
+    return Subject(net, pairs, axes, (*unseen[:CHECKED], make_feeds(model, seed)), tuple(agreements))
 
 
 def _compare(net: str, file: str, model: srr_onnx.Model, path: Path, feeds: list[Feeds]) -> Agreement:
