@@ -19,7 +19,7 @@ from srr_onnx.validation.classes import find_class_axis
 
 Feeds = Mapping[str, Array]
 
-# Pictures that the runtimes are compared on. Noise comes on top: where a detector sees nothing in the pictures, it gives
+# Pictures that the runtimes are compared on. Noise comes on top: where a detector sees nothing in them, it gives
 # zeros, which say nothing.
 CHECKED = 4
 # Pictures that quantisation calibrates its ranges on; more hardly move them.
