@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 
-.PHONY: demo test check docs nightly clean
+.PHONY: demo test check docs nightly deploy-check deploy-test clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -27,8 +27,35 @@ nightly: $(VENV)/.installed-test
 	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest -q -n $(JOBS) tests/properties
 	SRR_ONNX_LARGE=1 $(BIN)/python -m pytest -q -s tests/graph/test_external.py
 
+# Pruned files in every runtime, into docs/deployment.md. models/ says how the five nets come into $(ZOO); DATA is what
+# srr-onnx reads as pictures. `deploy-test` runs the tests that are skipped where the runtimes are missing.
+ZOO ?= zoo
+DATA ?= synthetic
+MODELS ?= $(addprefix $(ZOO)/,resnet50.ts_folded.onnx mobilenet_v2.ts_folded.onnx efficientnet_lite0.ts.onnx \
+	opennsfw.onnx ppocr_det.onnx)
+DEPLOY := .venv-deploy
+
+deploy-check: $(DEPLOY)/.installed $(DEPLOY)/provider/.installed
+	$(DEPLOY)/bin/python tools/deploy_check.py $(MODELS) --flops 0.44 --data $(DATA) \
+		--provider-python $(DEPLOY)/provider/bin/python --write
+
+deploy-test: $(DEPLOY)/.installed
+	$(DEPLOY)/bin/python -m pytest -q tests/tools tests/test_docs.py -k deploy
+
+$(DEPLOY)/.installed: setup.cfg tools/deploy/requirements.txt tools/deploy/package-lock.json
+	$(PYTHON) -m venv $(DEPLOY)
+	$(DEPLOY)/bin/python -m pip install --quiet --editable . --requirement tools/deploy/requirements.txt
+	npm ci --prefix tools/deploy || echo 'onnxruntime-web is left out: it needs Node.js and npm'
+	touch $@
+
+# onnxruntime with another provider is a package of its own that cannot live beside the usual one.
+$(DEPLOY)/provider/.installed: $(DEPLOY)/.installed tools/deploy/provider-requirements.txt
+	$(PYTHON) -m venv $(DEPLOY)/provider
+	$(DEPLOY)/provider/bin/python -m pip install --quiet --requirement tools/deploy/provider-requirements.txt
+	touch $@
+
 clean:
-	rm -rf $(VENV) pruned.onnx plan.json build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(DEPLOY) tools/deploy/node_modules pruned.onnx plan.json build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

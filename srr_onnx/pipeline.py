@@ -119,7 +119,7 @@ def prune(
     budget = Budget.choose(flops=flops, params=params, ratio=ratio, latency=latency, memory=memory, size=size)
     cap = parse_share(max_group_ratio, is_closed=True)
     options = options or ScoreOptions()
-    check_outputs(source, output, plan_path, force=force)
+    check_outputs(source, output, plan_path, force=force, data=data)
     alignment = choose_alignment(align, target, budget)
     restrictions: dict[str, Any] = {"freeze": freeze, "only": only, "allow_inexact": allow_inexact}
 

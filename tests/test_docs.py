@@ -2,7 +2,8 @@
 
 In a `console` block, lines that begin with `$ srr-onnx` are run, and print what is written under them; figures that
 depend on the machine aside. The `python` blocks of a page are run as one script after that; one that begins with
-`# NAME.py` is written to that file instead. To write new output into the pages: UPDATE_DOCS=1 pytest tests/test_docs.py
+`# NAME.py` is written to that file instead, and a `js` block is run by Node; what a page of docs/deployment/ needs may
+be missing, then it is skipped. To write new output into the pages: UPDATE_DOCS=1 pytest tests/test_docs.py
 """
 
 from __future__ import annotations
@@ -19,8 +20,12 @@ import pytest
 from documented import ROOT, blocks, mismatches
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+DEPLOYMENT = sorted((ROOT / "docs" / "deployment").glob("*.md"))
+PAGES += DEPLOYMENT
 PAGES += [ROOT / "models" / "README.md", ROOT / "srr_onnx" / "assets" / "LICENSES.md"]
 RUNNABLE = [page for page in PAGES if {"console", "python"} & {language for language, _ in blocks(page)}]
+NEEDS = {"openvino.md": "openvino", "opencv.md": "cv2"}
+NODE_MODULES = ROOT / "tools" / "deploy" / "node_modules"
 PROGRAM = [sys.executable, "-m", "srr_onnx.cli.main"]
 
 
@@ -43,6 +48,14 @@ def run(arguments, folder):
     return done.stdout
 
 
+def run_script(text, folder):
+    if shutil.which("node") is None or not NODE_MODULES.exists():
+        pytest.skip("onnxruntime-web is not installed: npm ci --prefix tools/deploy")
+    (folder / "node_modules").symlink_to(NODE_MODULES)
+    (folder / "example.mjs").write_text(text)
+    assert run(["node", "example.mjs"], folder).strip().isdigit()
+
+
 def comparable(text):
     """Output without what depends on the machine: rounding errors, and the padding that follows from them."""
     text = re.sub(r"relative error \S+", "relative error E", text)
@@ -57,6 +70,8 @@ def commands(text):
 
 @pytest.mark.parametrize("page", RUNNABLE, ids=page_id)
 def test_examples_run_and_print_what_the_page_shows(page, folder):
+    if page in DEPLOYMENT and page.name in NEEDS:
+        pytest.importorskip(NEEDS[page.name], reason=f"{NEEDS[page.name]} is not installed: make deploy-test has it")
     script = []
     for language, text in blocks(page):
         if language == "console":
@@ -76,6 +91,8 @@ def test_examples_run_and_print_what_the_page_shows(page, folder):
                 (folder / name[1]).write_text(text)
             else:
                 script.append(text)
+        elif language == "js":
+            run_script(text, folder)
     (folder / "examples.py").write_text("\n".join(script))
     assert run([sys.executable, "-W", "error", "examples.py"], folder) is not None
 

@@ -44,13 +44,13 @@ def _read_size(ctx: click.Context, param: click.Parameter, value: str | None) ->
 @run_options
 @click.option(
     "--max-accuracy-drop",
-    callback=options.read_share,
+    callback=options.read_gate,
     metavar="SHARE",
     help="Gate: accuracy may be lower by this share of the samples, 0.01 or 1%.",
 )
 @click.option(
     "--min-agreement",
-    callback=options.read_share,
+    callback=options.read_gate,
     metavar="SHARE",
     help="Gate: share of the samples on which both find the same class.",
 )

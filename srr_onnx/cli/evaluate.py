@@ -45,7 +45,7 @@ _MOST_LISTED = 20
 @run_options
 @click.option(
     "--min-accuracy",
-    callback=options.read_share,
+    callback=options.read_gate,
     metavar="SHARE",
     help="End with exit code 3 where fewer samples are right.",
 )

@@ -53,6 +53,16 @@ def read_align(ctx: click.Context, param: click.Parameter, value: str | None) ->
         raise click.BadParameter(str(error), ctx, param) from None
 
 
+def read_gate(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    """Read what a gate asks for, a share from nothing to all."""
+    if value is None:
+        return None
+    try:
+        return parse_share(value, is_closed=True, has_zero=True)
+    except SrrError as error:
+        raise click.BadParameter(str(error), ctx, param) from None
+
+
 def _read_gamma(ctx: click.Context, param: click.Parameter, value: str) -> str | float:
     if value in ("auto", "paper"):
         return value

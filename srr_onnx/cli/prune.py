@@ -116,7 +116,7 @@ _WITH_LOSSLESS = frozenset(
 )
 @click.option(
     "--min-agreement",
-    callback=options.read_share,
+    callback=options.read_gate,
     metavar="SHARE",
     help="End with exit code 3 where the result agrees less than this with the original on held-out samples.",
 )
@@ -162,7 +162,8 @@ def prune(
     target = None if dry_run else output or options.default_output(model)
     plan_target = None if dry_run else plan_path
     report_target = None if dry_run else report_path
-    check_outputs(model, target, plan_target, force=values["force"], report=report_target)
+    read = {key: data_values[key] for key in ("data", "labels")}
+    check_outputs(model, target, plan_target, force=values["force"], report=report_target, **read)
     with show_progress() as tell:
         if lossless:
             result = srr_onnx.lossless.prune_lossless(

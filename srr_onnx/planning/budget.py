@@ -175,12 +175,13 @@ def parse_limit(kind: str, value: float | str) -> Limit:
     return Limit(kind, 0.0, number * units[unit])
 
 
-def parse_share(value: float | str, *, is_closed: bool = False) -> float:
+def parse_share(value: float | str, *, is_closed: bool = False, has_zero: bool = False) -> float:
     """Read a share: 0.44, "0.44" or "44%".
 
     Args:
         value: A number or text.
         is_closed: Whether 1 is allowed too.
+        has_zero: Whether 0 is.
 
     Returns:
         The share, between 0 and 1.
@@ -193,7 +194,7 @@ def parse_share(value: float | str, *, is_closed: bool = False) -> float:
         share = float(text[:-1]) / 100 if text.endswith("%") else float(text)
     except ValueError:
         raise PlanError(f"{text!r} is no share: give a number such as 0.44, or a percentage such as 44%") from None
-    if not (0 < share < 1 or (is_closed and share == 1)):
+    if not (0 < share < 1 or (is_closed and share == 1) or (has_zero and share == 0)):
         hint = f", did you mean {text}%?" if 1 < share < 100 and not text.endswith("%") else ""
         raise PlanError(f"{text} is out of range: a share lies between 0 and 1{hint}")
     return share

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
+from typing import Any
 
 from srr_onnx.errors import OutputError
 from srr_onnx.graph.model import Model
@@ -20,6 +21,8 @@ def check_outputs(
     force: bool,
     plan_read: str | os.PathLike[str] | None = None,
     report: str | os.PathLike[str] | None = None,
+    data: Any = None,
+    labels: str | os.PathLike[str] | None = None,
 ) -> None:
     """Check that the results may be written, before any work is done.
 
@@ -30,12 +33,20 @@ def check_outputs(
         force: Whether existing files may be replaced; those that are read never are.
         plan_read: The plan that is read.
         report: File for the report page.
+        data: What samples are read from; a path is guarded.
+        labels: File with their labels.
 
     Raises:
         OutputError: A file exists and `force` is not set, cannot be written, or would replace another of these files.
     """
     origin = source.source if isinstance(source, Model) else Path(source)
-    read = ((origin, "the model that is read"), (plan_read, "the plan that is read"))
+    samples = data if isinstance(data, (str, os.PathLike)) else None
+    read = (
+        (origin, "the model that is read"),
+        (plan_read, "the plan that is read"),
+        (samples, "what --data reads"),
+        (labels, "what --labels reads"),
+    )
     taken = {os.path.realpath(path): kind for path, kind in read if path is not None}
     for target, kind in ((output, "the pruned model"), (plan_path, "the plan"), (report, "the report")):
         if target is None:

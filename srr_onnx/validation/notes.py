@@ -31,16 +31,22 @@ def collect_notes(
         )
     if judgement is not None and judgement.note:
         notes.append(judgement.note)
-    if calibration is not None and asked == "auto" and "data-free" in (found.kind, found.given_up):
+    has_few = calibration is not None and asked == "auto" and "data-free" in (found.kind, found.given_up)
+    if has_few and found.kind == "data-free":
         notes.append(
             f"fewer than {ENOUGH_SAMPLES} samples to calibrate with make worse weights than none: these follow from "
             "the normalizations, --compensate least-squares fits them all the same"
         )
     if found.given_up != "none":
+        advice = "give pictures with --data"
+        if calibration is not None:
+            advice = "--compensate least-squares fits to the samples" + (
+                f", of which there are fewer than {ENOUGH_SAMPLES}" if has_few else ""
+            )
         notes.append(
             f"compensation by {found.given_up} was left out: made-up inputs do not show that it brings the outputs "
-            "closer to the original's; give pictures with --data"
+            f"closer to the original's; {advice}"
         )
     elif asked not in ("auto", "none") and found.kind == "none":
-        notes.append(f"--compensate {asked} found no weight that can be changed: those behind DequantizeLinear stay")
+        notes.append(f"--compensate {asked} found no weight that can be changed, of a layer that lost inputs")
     return tuple(notes)

@@ -158,7 +158,7 @@ def test_few_samples_are_not_fitted_to_where_normalizations_say_more(run, model,
     assert result.exit_code == 0, result.stderr
     # What follows from normalizations is tried on made-up inputs; weights that were drawn seldom profit.
     assert kind in (found["compensation"]["kind"], found["compensation"]["given_up"])
-    assert ("fewer than 16 samples" in result.stderr) == (kind == "data-free")
+    assert ("fewer than 16" in result.stderr) == (kind == "data-free")
     _, found = prune(run, "--data", "data.npz", "--samples", str(samples), "--compensate", "least-squares")
     assert found["compensation"]["kind"] == "least-squares"
 
@@ -258,3 +258,32 @@ def test_huge_numbers_are_one_line_and_no_warning(run, model, tmp_path, size, ki
             "too large to fit to, on the samples" in result.stderr or "NaN or infinite on the samples" in result.stderr
         )
         assert result.stderr.count("\n") == 1
+
+
+def test_what_is_read_is_never_written_over(run, model):
+    Path("labels.txt").write_text("0\n" * 40)
+    before = Path("data.npz").read_bytes()
+    for words in (("-o", "data.npz"), ("--plan", "labels.txt"), ("--report", "data.npz")):
+        result = run(
+            "prune", "net.onnx", "--ratio", "0.5", "--data", "data.npz", "--labels", "labels.txt", "--force", *words
+        )
+        assert result.exit_code == 1
+        assert re.search(r"is what --(data|labels) reads: choose another", result.stderr)
+    assert Path("data.npz").read_bytes() == before
+    assert Path("labels.txt").read_text() == "0\n" * 40
+
+
+@pytest.mark.parametrize("share", ["100%", "1", "0"])
+def test_a_gate_may_ask_for_everything_or_nothing(run, model, share):
+    result, found = prune(run, "--data", "data.npz", "--min-agreement", share)
+    assert result.exit_code in (0, 3), result.stderr
+    assert found["gates"][0]["limit"] == (0 if share == "0" else 1)
+
+
+def test_few_samples_whose_compensation_is_given_up_say_one_thing(run, model, monkeypatch):
+    from srr_onnx.validation import tryout
+
+    monkeypatch.setattr(tryout, "_is_surely_positive", lambda differences: False)
+    result, _ = prune(run, "--data", "data.npz", "--samples", "4")
+    assert "was left out" in result.stderr
+    assert "fewer than 16" in result.stderr and "follow from the normalizations" not in result.stderr
