@@ -233,6 +233,19 @@ def test_a_run_is_timed_node_by_node():
     assert isinstance(find_slower(model, model, feeds, TARGET, total), list)
 
 
+def test_versions_that_cannot_be_made_only_stop_a_latency(monkeypatch):
+    def fail(*_):
+        raise ValueError("no such width")
+
+    monkeypatch.setattr(pace, "measure_table", fail)
+    alignment = Alignment({"spatial": 4}, "auto")
+    found, pruned = settle(chain(), Machine(), alignment, flops=0.3)
+    assert found.table is None
+    assert sum(count_work(pruned).values()) < sum(count_work(chain()).values())
+    with pytest.raises(PlanError, match=r"cannot be timed \(no such width\)"):
+        settle(chain(), Machine(), alignment, latency=0.3)
+
+
 def test_a_plan_with_a_latency_is_written_and_replayed(monkeypatch, tmp_path):
     machine = Machine()
     monkeypatch.setattr(pace, "Clocks", machine.clocks)
