@@ -114,8 +114,8 @@ def find_pace(
         if limit is None:
             return Pace(budget)
         raise PlanError(
-            f"the model's narrower versions cannot be timed ({first_line(error)}), so no plan can be made for a latency: "
-            "give --flops instead"
+            f"the model's narrower versions cannot be timed ({first_line(error)}), so no plan can be made for a "
+            "latency: give --flops instead"
         ) from error
     if limit is None:
         return Pace(budget, table)
