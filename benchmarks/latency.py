@@ -43,7 +43,7 @@ NETS = {
 }
 SHARE, GOAL = 0.44, 0.4
 LEAST_REALISED, CLOSE = 0.95, 0.05
-_SECONDS = 12.0
+_SECONDS = 7.0
 _WAYS = {"aligned": "--align auto", "unaligned": "--align off", "torch-pruning": "Torch-Pruning"}
 
 

@@ -96,6 +96,8 @@ def _make_plan(model: Model, groups: Groups, found: Removal) -> Plan:
             "allocation": LOSSLESS,
             "max_group_ratio": 1.0,
             "cap_used": float(most),
+            "limits": [],
+            "alignment": None,
         },
         before=count_cost(model),
         after=count_cost(found.model),

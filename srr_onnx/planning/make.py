@@ -15,9 +15,10 @@ from srr_onnx.errors import PlanError, UnknownNameError
 from srr_onnx.graph.cost import find_uncounted
 from srr_onnx.graph.model import Model
 from srr_onnx.planning.alignment import Alignment, find_steps
-from srr_onnx.planning.allocation import Goal, allocate, allocate_ratio, reach
+from srr_onnx.planning.allocation import allocate, allocate_ratio, reach
 from srr_onnx.planning.budget import QUANTITIES, Budget
 from srr_onnx.planning.costs import CostModel
+from srr_onnx.planning.landing import Goal
 from srr_onnx.planning.latency import LatencyPrice, LatencyTable
 from srr_onnx.planning.memory import FilePrice, MemoryPrice
 from srr_onnx.planning.obstacles import check_prunable, describe_frozen, explain_reach

@@ -29,7 +29,8 @@ STEPS = (1, 2, 4, 8, 16, 32)
 WIDTHS = (64, 65, 66, 68, 70, 72, 76, 80, 88, 96, 97, 98, 100, 104, 112, 120, 123, 124, 126, 127, 128)
 # A step is as good as one twice as coarse if the widths that it adds are slower by less than this.
 _CLOSE = 0.04
-_ROUNDS = 15
+# Rounds at least, and at most while there is time, in seconds per kind: the more, the less a busy machine matters.
+_ROUNDS, _MOST_ROUNDS, _PATIENCE = 15, 100, 2.0
 _DEPTH, _SIDE = 3, 14
 
 
@@ -112,7 +113,10 @@ def measure_widths(target: Target, kind: str, clock: Clock = time.perf_counter) 
         {name: np.ones(shape, np.float32) for name, shape in model.inputs.items()} for model in models
     ]
     best = [math.inf] * len(WIDTHS)
-    for _ in range(_ROUNDS):
+    begin = clock()
+    for done in range(_MOST_ROUNDS):
+        if done >= _ROUNDS and clock() - begin > _PATIENCE:
+            break
         for number, session in enumerate(sessions):
             start = clock()
             session.run(feeds[number])

@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from srr_onnx.analysis.groups import Groups
-from srr_onnx.errors import PlanError
+from srr_onnx.errors import PlanError, first_line
 from srr_onnx.graph.model import Model
 from srr_onnx.planning.alignment import Alignment, find_steps, parse_align
 from srr_onnx.planning.budget import Budget
 from srr_onnx.planning.latency import LatencyTable
 from srr_onnx.planning.make import Decision, find_free
+from srr_onnx.rewriting.distrust import FAILURES
 from srr_onnx.targets.staircase import probe_steps
 from srr_onnx.targets.target import Target
 from srr_onnx.validation.latency_goal import CLOSE, meet_latency
@@ -107,7 +108,15 @@ def find_pace(
     feeds = make_batch(model, target.batch)
     steps = None if alignment is None else find_steps(model, groups, alignment)
     is_free = [cause is None for cause in find_free(groups, **restrictions)]
-    table = measure_table(model, groups, is_free, steps, feeds, target, clocks)
+    try:
+        table = measure_table(model, groups, is_free, steps, feeds, target, clocks)
+    except FAILURES as error:  # a version has groups that cannot be pruned; the proof finds out which
+        if limit is None:
+            return Pace(budget)
+        raise PlanError(
+            f"the model's narrower versions cannot be timed ({first_line(error)}), so no plan can be made for a "
+            "latency: give --flops instead"
+        ) from error
     if limit is None:
         return Pace(budget, table)
     found, rounds = meet_latency(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -52,7 +53,7 @@ def test_the_probe_runs_once(monkeypatch):
 def test_a_broken_cache_is_written_anew(monkeypatch, content):
     monkeypatch.setattr(staircase, "measure_widths", lambda target, kind, clock: stairs(4, 2))
     expected = probe_steps(Target())
-    (path,) = Path.cwd().rglob("staircase-*.json")
+    (path,) = Path(os.environ["XDG_CACHE_HOME"]).rglob("staircase-*.json")
     good = path.read_bytes()
     path.write_bytes(content)
     assert probe_steps(Target()) == expected
@@ -62,7 +63,7 @@ def test_a_broken_cache_is_written_anew(monkeypatch, content):
 def test_times_that_cannot_be_are_not_used(monkeypatch):
     monkeypatch.setattr(staircase, "measure_widths", lambda target, kind, clock: stairs(4, 2))
     probe_steps(Target())
-    (path,) = Path.cwd().rglob("staircase-*.json")
+    (path,) = Path(os.environ["XDG_CACHE_HOME"]).rglob("staircase-*.json")
     data = json.loads(path.read_text())
     data["value"]["dense"][0] = -1.0
     path.write_text(json.dumps(data))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -99,7 +100,7 @@ def settle(model, machine, alignment=None, **limits):
 )
 def test_the_goal_is_met_in_what_is_measured(share, power, whole, overhead):
     model, machine = chain(), Machine(power, overhead, whole)
-    for old in Path.cwd().rglob("latency-*.json"):
+    for old in Path(os.environ["XDG_CACHE_HOME"]).rglob("latency-*.json"):
         old.unlink()  # another machine
     found, pruned = settle(model, machine, latency=share)
     before, after = machine.models([model, pruned], {}, TARGET)
@@ -168,7 +169,7 @@ def test_a_table_is_measured_once_and_a_damaged_one_again():
     assert measure() == first
     assert machine.measured == 1
     assert 0 <= first.error < 0.2
-    (path,) = Path.cwd().rglob("latency-*.json")
+    (path,) = Path(os.environ["XDG_CACHE_HOME"]).rglob("latency-*.json")
     for damage in ("nodes", "error"):
         data = json.loads(path.read_text())
         data["value"][damage] = {"y": [["x", 1]]} if damage == "nodes" else math.inf
@@ -230,6 +231,19 @@ def test_a_run_is_timed_node_by_node():
     assert set(convolutions) <= set(times)
     assert sum(times.values()) == pytest.approx(total)
     assert isinstance(find_slower(model, model, feeds, TARGET, total), list)
+
+
+def test_versions_that_cannot_be_made_only_stop_a_latency(monkeypatch):
+    def fail(*_):
+        raise ValueError("no such width")
+
+    monkeypatch.setattr(pace, "measure_table", fail)
+    alignment = Alignment({"spatial": 4}, "auto")
+    found, pruned = settle(chain(), Machine(), alignment, flops=0.3)
+    assert found.table is None
+    assert sum(count_work(pruned).values()) < sum(count_work(chain()).values())
+    with pytest.raises(PlanError, match=r"cannot be timed \(no such width\)"):
+        settle(chain(), Machine(), alignment, latency=0.3)
 
 
 def test_a_plan_with_a_latency_is_written_and_replayed(monkeypatch, tmp_path):
