@@ -13,13 +13,19 @@ from srr_onnx.cli.report import Facts, describe_result, find_warnings
 from srr_onnx.cli.tables import note
 from srr_onnx.graph.model import Model
 from srr_onnx.planning.plan import LOSSLESS
-from srr_onnx.validation.profiled import Profiled
+from srr_onnx.validation.profiled import Profile, Profiled
 from srr_onnx.validation.result import Pruned
 from srr_onnx.validation.validate import Validation
 
 
 def write_page(
-    path: Path, result: Pruned, facts: Facts, restrictions: Mapping[str, Any], *, force: bool = False
+    path: Path,
+    result: Pruned,
+    facts: Facts,
+    restrictions: Mapping[str, Any],
+    speed: Profile | None = None,
+    *,
+    force: bool = False,
 ) -> None:
     """Write the report page of `prune`, and say so on stderr.
 
@@ -28,6 +34,7 @@ def write_page(
         result: What pruning made.
         facts: What the command prints of it.
         restrictions: What restricted pruning; see `predict_damage`.
+        speed: How fast original and result are; None where no target was named.
         force: Whether an existing file may be replaced.
 
     Raises:
@@ -40,8 +47,17 @@ def write_page(
     from srr_onnx.validation.report.write import write_report
 
     plan, size = result.plan, facts["file_bytes"]
+    timed = () if speed is None else speed.models
+    names = _name(result.original), result.path.name if result.path else "pruned"
+    latency = dict(zip(names, _list_runs(timed).values(), strict=False))
     structure = describe_structure(
-        result.original, result.model, result.groups, plan, scores=result.scores, gains=result.gains
+        result.original,
+        result.model,
+        result.groups,
+        plan,
+        scores=result.scores,
+        gains=result.gains,
+        latency_ms=_pair_layers(timed),
     )
     damage = predict_damage(result.original, result.groups, result.scores, plan, restrictions)
     missing = []
@@ -51,11 +67,12 @@ def write_page(
         missing.append(f"The criterion {plan.criterion['name']} predicts no damage: reconstruction does, with --data.")
     data = ReportData(
         title=_name(result.original),
-        figures=list_figures(plan.before, plan.after, (size["before"], size["after"]), plan.agreement),
+        figures=list_figures(plan.before, plan.after, (size["before"], size["after"]), plan.agreement, latency),
         facts=(*describe_result(facts), *(("note", text) for text in result.notes)),
         proof=_proof_text(facts),
         warnings=(*find_warnings(facts), *(() if plan.proof else ("The result is not proven, as asked.",))),
         structure=structure,
+        latency=latency,
         damage=damage,
         missing=tuple(missing),
         reproduction=describe_making(click.get_current_context().meta[COMMAND_LINE], plan),
@@ -91,7 +108,7 @@ def write_comparison(path: Path, found: Validation, gates: Sequence[Mapping[str,
     passed = [gate for gate in gates if gate["passed"]]
     sizes = first.size_bytes, second.size_bytes
     timed = () if found.speed is None else found.speed.models
-    latency = {model.name: [1e3 * time for time in model.batches[0].latency.seconds] for model in timed}
+    latency = _list_runs(timed)
     kind = "made-up random inputs" if found.is_made_up else "samples"
     data = ReportData(
         title=f"{_name(second.model)} beside {_name(first.model)}",
@@ -112,6 +129,11 @@ def write_comparison(path: Path, found: Validation, gates: Sequence[Mapping[str,
     )
     write_report(path, data, force=True)
     note(f"report: {path}")
+
+
+def _list_runs(timed: Sequence[Profiled]) -> dict[str, list[float]]:
+    """Milliseconds of single runs by name of the model."""
+    return {model.name: [1e3 * time for time in model.batches[0].latency.seconds] for model in timed}
 
 
 def _name(model: Model) -> str:

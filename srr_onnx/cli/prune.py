@@ -24,6 +24,7 @@ from srr_onnx.planning.budget import NAMES, Budget
 from srr_onnx.rewriting.compensate import KINDS
 from srr_onnx.rewriting.output import check_outputs
 from srr_onnx.validation.classes import has_classes
+from srr_onnx.validation.profile import profile
 
 # Options that go with --lossless.
 _WITH_LOSSLESS = frozenset(
@@ -199,7 +200,11 @@ def prune(
         show_facts(facts)
     if report_target is not None:
         restrictions = {key: values[key] for key in ("max_group_ratio", "freeze", "only", "allow_inexact")}
-        write_page(report_target, result, facts, restrictions, force=values["force"])
+        speed = None
+        if is_timed and not lossless:
+            with show_progress() as tell:
+                speed = profile(result.original, result.model, target=runs_on, with_footprint=False, on_stage=tell)
+        write_page(report_target, result, facts, restrictions, speed, force=values["force"])
     for text in result.notes:
         note(f"note: {text}")
     note_guess(result.original)

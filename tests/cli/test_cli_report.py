@@ -90,3 +90,12 @@ def test_a_comparison_has_layers_agreement_and_gates(run, model_path):
     assert run(*words).exit_code == 1, "the page is there"
     assert run(*words, "--force").exit_code == 3
     assert "choose another name" in run(*words[:-1], "small.onnx", "--force").stderr
+
+
+def test_a_named_target_adds_milliseconds_of_runs_and_layers(run, model_path):
+    result = run("prune", model_path, *PRUNE, "--align", "off", "--threads", "1", "--report", "page.html")
+    assert result.exit_code == 0, result.stderr
+    html = Path("page.html").read_text()
+    assert "latency" in sections(html)
+    assert "net.pruned.onnx" in html[html.index('id="latency"') :]
+    assert len(re.findall(r"<td[^>]*>[\d.]+ → [\d.]+</td>", html)) >= 2
