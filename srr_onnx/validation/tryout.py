@@ -26,7 +26,8 @@ Array = np.ndarray[Any, Any]
 _RUNS = 32
 # Less than this many standard errors of its mean over the runs may be chance.
 _SURE = 2.0
-# An error that falls this far is believed even where the direction of the outputs does not surely improve. Chosen on
+# An error that falls this far is believed even where the direction of the outputs does not surely improve, of what rests
+# on the file's own statistics; the likeness of filters, on which merging rests, says less. Chosen on
 # docs/data/accuracy.csv: of what passes, nothing is less accurate than without; of what does not, some would be more.
 _FAR = 0.55
 
@@ -50,7 +51,7 @@ def keep_if_closer(model: Model, proven: Model, found: Compensated, seed: int = 
 
     The inputs are made-up pictures where the model takes such, else noise. The error has to fall by more than chance.
     An error falls too where outputs only shrink, so their direction has to improve as well; where the error falls far,
-    it is enough that it does not turn away.
+    and the weights follow from normalizations, it is enough that it does not turn away.
 
     Args:
         model: The original.
@@ -72,7 +73,8 @@ def keep_if_closer(model: Model, proven: Model, found: Compensated, seed: int = 
         return found
     tried = float(before.errors.mean()), float(after.errors.mean())
     turned = after.cosines - before.cosines
-    is_better = _is_surely_positive(turned) or (tried[1] <= _FAR * tried[0] and not _is_surely_positive(-turned))
+    is_far = found.kind == "data-free" and tried[1] <= _FAR * tried[0]
+    is_better = _is_surely_positive(turned) or (is_far and not _is_surely_positive(-turned))
     if is_better and _is_surely_positive(before.errors - after.errors):
         return dataclasses.replace(found, tried=tried)
     return Compensated(proven, "none", tried=tried, given_up=found.kind)

@@ -78,17 +78,24 @@ def test_outputs_that_only_shrink_are_not_closer():
 
 
 @pytest.mark.parametrize(
-    ("error", "cosine", "is_kept"),
-    [(3.0, 0.1, False), (3.0, 0.3, True), (1.9, 0.1, True), (1.9, 0.0, False)],
-    ids=["only closer", "closer and better directed", "far closer", "far closer and turned"],
+    ("error", "cosine", "kind", "is_kept"),
+    [
+        (3.0, 0.1, "data-free", False),
+        (3.0, 0.3, "data-free", True),
+        (1.9, 0.1, "data-free", True),
+        (1.9, 0.1, "merge", False),
+        (1.9, 0.0, "data-free", False),
+    ],
+    ids=["only closer", "closer and better directed", "far closer", "far closer by merging", "far closer and turned"],
 )
-def test_a_smaller_error_needs_a_better_direction_or_has_to_be_far_smaller(monkeypatch, error, cosine, is_kept):
+def test_a_smaller_error_needs_a_better_direction_or_has_to_be_far_smaller(monkeypatch, error, cosine, kind, is_kept):
     jitter = np.linspace(-0.1, 0.1, 32)
     pair = [tryout.Distance(4.0 + jitter, 0.1 + jitter), tryout.Distance(error - jitter, cosine + jitter[::-1] / 9)]
     pair[1] = tryout.Distance(pair[1].errors, np.where(cosine == 0.1, pair[0].cosines, pair[1].cosines))
     monkeypatch.setattr(tryout, "measure_distances", lambda *_: pair)
     model = net()
-    assert (keep_if_closer(model, model, compensated(model)).kind == "merge") == is_kept
+    found = dataclasses.replace(compensated(model), kind=kind)
+    assert (keep_if_closer(model, model, found).kind == kind) == is_kept
 
 
 def test_errors_are_relative_to_the_variance():
