@@ -26,8 +26,8 @@ Array = np.ndarray[Any, Any]
 _RUNS = 32
 # Less than this many standard errors of its mean over the runs may be chance.
 _SURE = 2.0
-# An error that falls this far is believed even where the direction of the outputs does not surely improve, of what rests
-# on the file's own statistics; the likeness of filters, on which merging rests, says less. Chosen on
+# An error that falls this far is believed even where the direction of the outputs does not surely improve, of what
+# rests on the file's own statistics; the likeness of filters, on which merging rests, says less. Chosen on
 # docs/data/accuracy.csv: of what passes, nothing is less accurate than without; of what does not, some would be more.
 _FAR = 0.55
 
