@@ -22,45 +22,33 @@ from srr_onnx.scoring.options import FilterChoice, NodeRemoval, SrrOptions
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
-def read_share(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
-    """Read a share such as 0.44 or 44%; the largest share of a group may be 1."""
-    if value is None:
-        return None
-    try:
-        return parse_share(value, is_closed=param.name == "max_group_ratio")
-    except SrrError as error:
-        raise click.BadParameter(str(error), ctx, param) from None
+def _reader(read: Callable[[click.Parameter, str], Any]) -> Callable[..., Any]:
+    """Make a callback of a function that reads a value: what is wrong with it becomes wrong usage."""
+
+    def callback(ctx: click.Context, param: click.Parameter, value: str | None) -> Any:
+        if value is None:
+            return None
+        try:
+            return read(param, value)
+        except SrrError as error:
+            raise click.BadParameter(str(error), ctx, param) from None
+
+    return callback
 
 
-def read_limit(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    """Check a share such as 40%, or what may be left, such as 8ms or 20MB."""
-    if value is None or param.name is None:
-        return None
-    try:
-        parse_limit(param.name, value)
-    except SrrError as error:
-        raise click.BadParameter(str(error), ctx, param) from None
+def _check_limit(param: click.Parameter, value: str) -> str:
+    parse_limit(str(param.name), value)
     return value
 
 
-def read_align(ctx: click.Context, param: click.Parameter, value: str | None) -> str | int | None:
-    """Read auto, off, or a number of channels."""
-    if value is None:
-        return None
-    try:
-        return parse_align(value)
-    except SrrError as error:
-        raise click.BadParameter(str(error), ctx, param) from None
-
-
-def read_gate(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
-    """Read what a gate asks for, a share from nothing to all."""
-    if value is None:
-        return None
-    try:
-        return parse_share(value, is_closed=True, has_zero=True)
-    except SrrError as error:
-        raise click.BadParameter(str(error), ctx, param) from None
+# A share such as 0.44 or 44%; the largest share of a group may be 1.
+read_share = _reader(lambda param, value: parse_share(value, is_closed=param.name == "max_group_ratio"))
+# What a gate asks for, a share from nothing to all.
+read_gate = _reader(lambda param, value: parse_share(value, is_closed=True, has_zero=True))
+# A share such as 40%, or what may be left, such as 8ms or 20MB.
+read_limit = _reader(_check_limit)
+# auto, off, or a number of channels.
+read_align = _reader(lambda param, value: parse_align(value))
 
 
 def _read_gamma(ctx: click.Context, param: click.Parameter, value: str) -> str | float:

@@ -8,7 +8,6 @@ parts when groups shrink, and what the graph computes from constants until then,
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 
 from srr_onnx.analysis.groups import Groups, Units, Use
@@ -109,21 +108,15 @@ class CostModel:
         self._widths.remove(group, count)
 
     def _groups_of(self, term: _Term) -> frozenset[int]:
-        shrinking = frozenset(group for axis in term.axes for group in self._widths.counts[axis])
-        return shrinking | (term.presence.groups if term.presence else frozenset())
+        return self._widths.groups_along(term.axes) | (term.presence.groups if term.presence else frozenset())
 
     def _value(self, term: _Term) -> int:
         if term.presence is not None and not term.presence.holds(self._widths.lost):
             return 0
-        value = term.coefficient
-        for axis in term.axes:
-            value *= self._widths.sizes[axis]
-        return value
+        return self._widths.multiply(term.coefficient, term.axes)
 
     def _term(self, sizes: Sizes, presence: Presence | None = None) -> _Term:
-        axes = [(size, self._widths.axis(units)) for size, units in sizes]
-        fixed = math.prod(size for size, axis in axes if axis is None)
-        return _Term(fixed, tuple(axis for _, axis in axes if axis is not None), presence)
+        return _Term(*self._widths.factor(sizes), presence)
 
     def _mac_terms(self, model: Model, groups: Groups, needed: Mapping[str, frozenset[Owners]]) -> list[_Term]:
         terms = []

@@ -29,12 +29,10 @@ class LatencyTable:
         nodes: Work and nanoseconds, at least at the model's full widths, by name of a node's first output; nodes that
             the runtime puts into others are missing.
         error: Relative error of the table on a version of the model that it had not seen; None where there was none.
-        source: What it was measured on, for people.
     """
 
     nodes: Mapping[str, Curve]
     error: float | None = None
-    source: str = ""
 
     def add(self, work: Mapping[str, int], times: Mapping[str, float]) -> LatencyTable:
         """Make a table with one more measurement.
@@ -101,10 +99,8 @@ class LatencyPrice:
             sizes = _sizes(model, groups, node)
             if not curve or sizes is None:
                 continue
-            axes = [(size, self._widths.axis(units)) for size, units in sizes]
-            fixed = math.prod(size for size, axis in axes if axis is None)
-            shrinking = tuple(axis for _, axis in axes if axis is not None)
-            for group in {group for axis in shrinking for group in self._widths.counts[axis]}:
+            fixed, shrinking = self._widths.factor(sizes)
+            for group in self._widths.groups_along(shrinking):
                 self._touched[group].append(len(self._terms))
             works = [0, *(work for work, _ in curve)] if curve[0][0] else [work for work, _ in curve]
             times = [0.0] * (len(works) - len(curve)) + list(itertools.accumulate((time for _, time in curve), max))
@@ -137,5 +133,4 @@ class LatencyPrice:
 
     def _value(self, number: int) -> float:
         fixed, axes, works, times = self._terms[number]
-        work = fixed * math.prod(self._widths.sizes[axis] for axis in axes)
-        return float(np.interp(work, works, times))
+        return float(np.interp(self._widths.multiply(fixed, axes), works, times))

@@ -6,8 +6,6 @@ to be read. A runtime may do with less, by writing over an input, or take more, 
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from srr_onnx.analysis.groups import Groups
@@ -57,13 +55,12 @@ class MemoryPrice:
         self._values: list[tuple[int, tuple[int, ...], int, int]] = []
         self._touched: list[list[int]] = [[] for _ in groups]
         for name, (start, end) in _find_lives(model).items():
-            axes = [(size, self._widths.axis(groups.values.get((name, n)))) for n, size in enumerate(model.sizes[name])]
-            width = model.dtypes[name].itemsize if name in model.dtypes else 4
-            fixed = width * math.prod(size for size, axis in axes if axis is None)
-            shrinking = tuple(axis for _, axis in axes if axis is not None)
-            for group in {group for axis in shrinking for group in self._widths.counts[axis]}:
+            sizes = [(size, groups.values.get((name, axis))) for axis, size in enumerate(model.sizes[name])]
+            fixed, shrinking = self._widths.factor(sizes)
+            for group in self._widths.groups_along(shrinking):
                 self._touched[group].append(len(self._values))
-            self._values.append((fixed, shrinking, start, end))
+            width = model.dtypes[name].itemsize if name in model.dtypes else 4
+            self._values.append((width * fixed, shrinking, start, end))
         self._changes = np.zeros(len(model.nodes) + 2, np.int64)
         for number in range(len(self._values)):
             self._count(number, 1)
@@ -93,7 +90,7 @@ class MemoryPrice:
 
     def _count(self, number: int, sign: int) -> None:
         fixed, axes, start, end = self._values[number]
-        size = sign * fixed * math.prod(self._widths.sizes[axis] for axis in axes)
+        size = sign * self._widths.multiply(fixed, axes)
         self._changes[start] += size
         self._changes[end + 1] -= size
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from typing import Protocol
 
 import numpy as np
@@ -66,6 +68,27 @@ class Widths:
         """The groups whose units lie along an axis."""
         axis = self.axis(units)
         return frozenset() if axis is None else frozenset(self.counts[axis])
+
+    def factor(self, sizes: Iterable[tuple[int, Units | None]]) -> tuple[int, tuple[int, ...]]:
+        """Split a product of axis sizes.
+
+        Args:
+            sizes: Size of every axis, and the units along it.
+
+        Returns:
+            The product of the sizes that stay, and the numbers of the axes that shrink.
+        """
+        axes = [(size, self.axis(units)) for size, units in sizes]
+        fixed = math.prod(size for size, axis in axes if axis is None)
+        return fixed, tuple(axis for _, axis in axes if axis is not None)
+
+    def multiply(self, fixed: int, axes: Iterable[int]) -> int:
+        """The product that `factor` split, at the present widths."""
+        return fixed * math.prod(self.sizes[axis] for axis in axes)
+
+    def groups_along(self, axes: Iterable[int]) -> frozenset[int]:
+        """The groups whose units lie along any of some axes."""
+        return frozenset(group for axis in axes for group in self.counts[axis])
 
     def remove(self, group: int, count: int = 1) -> None:
         """Take units of a group away; negative counts give them back. All axes must be in the table."""

@@ -136,7 +136,7 @@ def verify_lossless(model: Model, result: Model) -> LosslessProof:
     trial.leave_rounding_out()
     tolerance = max([_TOLERANCE, *(_TOLERANCES[kind] for kind in kinds & set(_TOLERANCES))])
     # With all optimizations, as the models will run: another number of channels is summed in another order there.
-    sessions = trial.open(is_exact=False)
+    sessions = trial.open_optimized()
     error = 0.0
     elsewhere = dict(model.elsewhere)
     if elsewhere:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from srr_onnx.analysis.rule import Positions
+from srr_onnx.calibration.runs import has_halves
 from srr_onnx.errors import ModelError, ProofError
 from srr_onnx.graph.model import Model
 from srr_onnx.graph.quantization import unrounded_pairs
@@ -35,7 +36,6 @@ SUMMING_OPERATORS = frozenset(
     }
 )
 
-_HALVES = frozenset({"float16", "bfloat16"})
 # Masks that move the outputs by less than this leave the proof to the activations.
 _LEAST_MOVE = 1e-3
 
@@ -69,10 +69,9 @@ class Trial:
 
     def _needs_float32(self) -> bool:
         """Whether types are too coarse to tell a mistake from rounding, or nothing that the runtime can run."""
-        used = {dtype.name for dtype in self.model.dtypes.values()}
-        if used & _HALVES:
+        if has_halves(self.model):
             return True
-        if "float64" not in used:
+        if "float64" not in {dtype.name for dtype in self.model.dtypes.values()}:
             return False
         try:
             Session(self.model, is_exact=True)
@@ -80,18 +79,11 @@ class Trial:
             return True
         return False
 
-    def open(self, *, is_exact: bool) -> tuple[Session, Session]:
-        """Open the original and the pruned model, without masks; `is_exact`: nothing is optimized that rounds."""
-        models = self.model, self.pruned
+    def open_optimized(self) -> tuple[Session, Session]:
+        """Open the original and the pruned model as they will run: without masks, with all optimizations."""
         first, second = (
-            Session(
-                model,
-                threads=self.threads,
-                is_exact=is_exact,
-                as_float32=self.as_float32,
-                is_rounded=self.is_rounded,
-            )
-            for model in models
+            Session(model, threads=self.threads, as_float32=self.as_float32, is_rounded=self.is_rounded)
+            for model in (self.model, self.pruned)
         )
         return first, second
 
