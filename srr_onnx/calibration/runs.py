@@ -50,6 +50,11 @@ def has_other_floats(model: Model) -> bool:
     return any(dtype.name in _OTHER_FLOATS for dtype in model.dtypes.values())
 
 
+def needs_float32(model: Model, target: Target) -> bool:
+    """Whether onnxruntime cannot compute a model in its own element type; one of float32 is not opened to find out."""
+    return has_other_floats(model) and open_session(model, target=target)[1]
+
+
 def has_halves(model: Model) -> bool:
     """Whether the file computes in half precision somewhere."""
     return any(dtype.name in _HALVES for dtype in model.dtypes.values())

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from srr_onnx.calibration.runs import open_session
+from srr_onnx.calibration.runs import needs_float32, open_session
 from srr_onnx.graph.model import Model
 from srr_onnx.targets.profiling import record_kernels
 from srr_onnx.targets.target import Target
@@ -74,8 +74,8 @@ def time_nodes(model: Model, feeds: Feeds, target: Target, total: float) -> dict
         ModelError: The runtime refuses the model.
         TargetError: The target is not there.
     """
-    _, as_float32 = open_session(model, target=target)
-    (recording,) = record_kernels([model], target, [feeds], _count_runs(total), as_float32=[as_float32])
+    as_float32 = [needs_float32(model, target)]
+    (recording,) = record_kernels([model], target, [feeds], _count_runs(total), as_float32=as_float32)
     found: dict[str, float] = {}
     for kernel, node in find_owners(model, recording).items():
         if node is not None:
@@ -103,7 +103,7 @@ def find_slower(model: Model, candidate: Model, feeds: Feeds, target: Target, to
         TargetError: The target is not there.
     """
     models = [model, candidate]
-    as_float32 = [open_session(one, target=target)[1] for one in models]
+    as_float32 = [needs_float32(one, target) for one in models]
     recordings = record_kernels(models, target, [feeds, feeds], _count_runs(total), as_float32=as_float32)
     before, after = (time_layers(*pair) for pair in zip(models, recordings, strict=True))
     return [
