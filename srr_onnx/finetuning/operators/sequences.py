@@ -18,9 +18,9 @@ def split_to_sequence(call: Call, x: Tensor, sizes: Array | None = None) -> Any:
     """Parts along an axis: of one size, of the sizes given, or single slices, whose axis may go."""
     axis = call.attribute("axis", 0)
     if sizes is None:
-        parts = x.split(1, axis)
+        parts = torch.split(x, 1, axis)
         return list(parts) if call.attribute("keepdims", 1) else [part.squeeze(axis) for part in parts]
-    return list(x.split(sizes.tolist(), axis))
+    return list(torch.split(x, sizes.tolist(), axis))
 
 
 @operator("SequenceConstruct", since=(11,))
