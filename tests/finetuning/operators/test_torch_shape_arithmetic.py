@@ -75,3 +75,20 @@ def test_sizes_at_run_time(build: Callable[[Graph, str], str]) -> None:
         np.testing.assert_allclose(found.detach().numpy(), expected, atol=1e-5)
         found.square().mean().backward()
     assert all(parameter.grad is not None for parameter in module.parameters())
+
+
+def test_a_compiled_graph_has_no_breaks() -> None:
+    g = Graph(opset=18)
+    x = g.conv(g.input("x", (2, 3, 4, 6)), 4, kernel=3)
+    x = g("Resize", x, "", g.constant(np.array([1, 1, 2, 1.5], np.float32)), mode="linear")
+    x = g("Resize", x, "", g.constant(np.array([1, 1, 2, 2], np.float32)), mode="nearest")
+    x = g("Pad", x, pads=[0, 0, 1, 1, 0, 0, 1, 1], mode="reflect")
+    x = g("Concat", *g("Split", x, split=[1, 3], axis=1, outputs=2), axis=1)
+    x = g("Slice", x, starts=[-1], ends=[-(2**31)], axes=[3], steps=[-2])
+    x = g("Expand", g("ReduceMean", x, axes=[3], keepdims=1), g.ints(1, 4, 18, 3))
+    g.output(g("Transpose", g("Reshape", x, shape=[0, 4, -1]), perm=[0, 2, 1]))
+    module = to_torch(g.model())
+    picture = torch.randn(2, 3, 4, 6)
+    expected = module(picture)[0]
+    found = torch.compile(module, backend="aot_eager", fullgraph=True)(picture)[0]
+    assert torch.allclose(found, expected, atol=1e-6)
