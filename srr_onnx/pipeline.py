@@ -163,7 +163,7 @@ def prune(
             **restrictions,
         )
         pace = find_pace(model, groups, budget, decide, alignment, target, restrictions, tell)
-        decide = functools.partial(decide, pace.budget, pace.table)
+        decide = functools.partial(decide, pace.budget, pace.table, pace.haste)
         if verify:
             proven, plan = rewrite_proven(
                 model, groups, lambda unproven: decide(unproven=unproven), lambda stage: tell(stage, 0, 1)

@@ -173,6 +173,17 @@ class Groups(Sequence[PruningGroup]):
         """Units of all groups together."""
         return sum(group.size for group in self.groups)
 
+    def count_removed(self, is_kept: np.ndarray[Any, np.dtype[np.bool_]]) -> list[int]:
+        """Units that every group loses.
+
+        Args:
+            is_kept: Shape `(num_units,)`: which units stay.
+        """
+        return [
+            group.size - int(np.count_nonzero(is_kept[group.first_unit : group.first_unit + group.size]))
+            for group in self.groups
+        ]
+
     @property
     def frozen_nodes(self) -> frozenset[str]:
         """Nodes with filters that stay anyway."""

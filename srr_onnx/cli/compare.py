@@ -17,7 +17,7 @@ from srr_onnx.cli.progress import show_progress
 from srr_onnx.cli.report import note_guess
 from srr_onnx.cli.run_options import check_written, make_run_options, run_options, show_agreement
 from srr_onnx.cli.tables import note, show_json, show_line, show_table
-from srr_onnx.cli.target_options import describe_target, find_given, make_target, target_options
+from srr_onnx.cli.target_options import describe_target, is_given, make_target, target_options
 from srr_onnx.graph.cost import CONVENTION
 from srr_onnx.graph.load import load_model
 from srr_onnx.validation.profiled import Profile
@@ -82,17 +82,16 @@ def compare(
 ) -> None:
     """Compare a model with its reference: cost, accuracy, agreement.
 
-    Without --data both run on made-up random inputs. --provider, --threads and --provider-option say where the two are
-    timed for --min-speedup. Gates make it a test for CI: where one fails, the command says so
-    and ends with exit code 3.
+    Without --data both run on made-up random inputs. --provider says where, --min-speedup times them there. Gates make
+    it a test for CI: where one fails, the command says so and ends with exit code 3.
     """
     for value, option in ((max_accuracy_drop, "--max-accuracy-drop"), (min_agreement, "--min-agreement")):
         if value is not None and values["data"] is None:
             raise click.UsageError(f"{option} is measured on samples: give --data too")
     if report_path is not None:
         check_written(report_path, "--report", (reference, candidate, values["data"], values["labels"]), force=force)
-    if min_speedup is None and (given := find_given(click.get_current_context())):
-        raise click.UsageError(f"{given} says where models are timed: give --min-speedup too")
+    if min_speedup is None and is_given("threads"):
+        raise click.UsageError("--threads says how models are timed: give --min-speedup too")
     run, target = make_run_options(values), make_target(values)
     with show_progress() as tell:
         loaded = load_model(reference, inputs)

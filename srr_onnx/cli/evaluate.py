@@ -15,6 +15,7 @@ from srr_onnx.cli.progress import show_progress
 from srr_onnx.cli.report import note_guess
 from srr_onnx.cli.run_options import check_written, make_run_options, run_options, show_agreement
 from srr_onnx.cli.tables import note, show_json, show_line, show_table
+from srr_onnx.cli.target_options import make_target, provider_options
 from srr_onnx.data.dataset import BadSample
 from srr_onnx.data.metadata import METADATA_KEY, write_metadata
 from srr_onnx.errors import DataError
@@ -43,6 +44,7 @@ _MOST_LISTED = 20
     help="Compare the outputs with those of this model; needs no labels.",
 )
 @run_options
+@provider_options
 @click.option(
     "--min-accuracy",
     callback=options.read_gate,
@@ -84,7 +86,7 @@ def evaluate(
         raise click.UsageError("a model is evaluated on samples: give --data")
     if bad_list is not None:
         check_written(bad_list, "--bad-list", (model, reference, values["data"], values["labels"]), force=force)
-    run = make_run_options(values)
+    run, target = make_run_options(values), make_target(values)
     with show_progress() as tell:
         loaded = load_model(model, inputs)
         dataset = make_dataset(loaded, **{key: values[key] for key in SOURCE_KEYS})
@@ -102,6 +104,7 @@ def evaluate(
             reference=reference,
             options=run,
             min_accuracy=min_accuracy,
+            target=target,
             input_shapes=inputs,
             on_stage=tell,
         )

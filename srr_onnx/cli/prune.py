@@ -17,7 +17,7 @@ from srr_onnx.cli.page import write_page
 from srr_onnx.cli.progress import show_progress
 from srr_onnx.cli.report import collect_facts, find_warnings, note_cost, note_guess, note_inlined, show_facts
 from srr_onnx.cli.tables import note, show_json
-from srr_onnx.cli.target_options import TARGET_KEYS, make_target, target_options
+from srr_onnx.cli.target_options import TARGET_KEYS, is_given, make_target, target_options
 from srr_onnx.errors import DataError, PlanError
 from srr_onnx.graph.load import load_model
 from srr_onnx.planning.budget import NAMES, Budget
@@ -150,7 +150,7 @@ def prune(
     nothing is masked.
     """
     data_values = {key: values.pop(key) for key in DATA_KEYS}
-    is_timed = values["latency"] is not None or _is_given(*TARGET_KEYS)
+    is_timed = values["latency"] is not None or is_given(*TARGET_KEYS)
     runs_on = make_target(values)
     if lossless:
         _check_lossless()
@@ -215,12 +215,6 @@ def prune(
     if no_verify and not dry_run:
         note("warning: not proven, as asked by --no-verify")
     end_with_gates(gates)
-
-
-def _is_given(*names: str) -> bool:
-    """Whether one of these options is on the command line."""
-    context = click.get_current_context()
-    return any(context.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in names)
 
 
 def _check_lossless() -> None:

@@ -38,21 +38,13 @@ def read_batches(ctx: click.Context, param: click.Parameter, value: str | None) 
     return sizes
 
 
-target_options = combine(
+provider_options = combine(
     click.option(
         "--provider",
         default="cpu",
         show_default=True,
         metavar="NAME",
         help=f"Execution provider of onnxruntime that runs the models: {', '.join(PROVIDERS)}, or a full name.",
-    ),
-    click.option(
-        "--threads",
-        type=click.IntRange(0, 1024),
-        default=1,
-        show_default=True,
-        metavar="N",
-        help="Threads inside one operator; 0 lets the runtime choose.",
     ),
     click.option(
         "--provider-option",
@@ -63,20 +55,29 @@ target_options = combine(
         help="Option of the provider, as onnxruntime's page on it lists them. May be repeated.",
     ),
 )
+target_options = combine(
+    provider_options,
+    click.option(
+        "--threads",
+        type=click.IntRange(0, 1024),
+        default=1,
+        show_default=True,
+        metavar="N",
+        help="Threads inside one operator; 0 lets the runtime choose.",
+    ),
+)
 TARGET_KEYS = ("provider", "threads", "provider_options")
 
 
 def make_target(values: dict[str, Any]) -> Target:
-    """Take the values of `target_options` out of those of a command."""
-    provider, threads, provider_options = (values.pop(key) for key in TARGET_KEYS)
-    return Target(provider, threads, options=provider_options)
+    """Take the values of `target_options`, or of `provider_options`, out of those of a command."""
+    return Target(values.pop("provider"), values.pop("threads", 1), options=values.pop("provider_options"))
 
 
-def find_given(context: click.Context) -> str:
-    """The first of these options that is on the command line; empty where none is."""
-    options = {param.name: param.opts[0] for param in context.command.params if param.name in TARGET_KEYS}
-    given = (key for key in TARGET_KEYS if context.get_parameter_source(key) is ParameterSource.COMMANDLINE)
-    return next((options[key] for key in given), "")
+def is_given(*names: str) -> bool:
+    """Whether one of these options is on the command line of the command that runs."""
+    context = click.get_current_context()
+    return any(context.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in names)
 
 
 def describe_target(target: Target) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 from srr_onnx.analysis.groups import PruningGroup
 from srr_onnx.errors import PlanError
 from srr_onnx.planning.budget import TOLERANCE
-from srr_onnx.planning.climb import Climb, rungs
+from srr_onnx.planning.climb import CALM, Climb, Haste, rungs
 from srr_onnx.planning.landing import Goal, exchange, give_back
 from srr_onnx.planning.priority import Priority
 from srr_onnx.planning.widths import Price
@@ -83,6 +83,7 @@ def allocate(
     max_group_ratio: float,
     steps: Sequence[int] | None = None,
     pace: Price | None = None,
+    haste: Haste = CALM,
 ) -> Allocation:
     """Spread budgets over the groups. Each must be within `reach` at a cap of 1.
 
@@ -94,18 +95,19 @@ def allocate(
         max_group_ratio: Largest share of its units that a group may lose; relaxed only as far as the goals need.
         steps: Units of which every group keeps a multiple; 1 where nothing is said.
         pace: Time of the model: of what is worth the same to the goals, that goes first which saves more of it.
+        haste: How much time counts beside the goals.
 
     Returns:
         The allocation; it meets every goal. A single one is exceeded by at most half a percentage point where the
         sizes of the groups and of their steps allow it.
     """
     steps = [1] * len(groups) if steps is None else steps
-    cap = max_group_ratio
+    cap = min(max_group_ratio + haste.slack, 1.0)
     for goal in goals:
         if reach(groups, is_free, goal.price, cap, steps) < goal.target:
             cap = _relax(groups, is_free, goal, cap, steps)
     ladders = _ladders(groups, is_free, cap, steps)
-    climb = Climb(groups, ladders, [goal.price for goal in goals], pace)
+    climb = Climb(groups, ladders, [goal.price for goal in goals], pace, haste)
     for goal in goals:
         _take(climb, goal, priority)
     is_coarse = len(goals) > 1 or max(steps, default=1) > 1

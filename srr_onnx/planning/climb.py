@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 from srr_onnx.analysis.groups import PruningGroup
 from srr_onnx.planning.priority import Priority
 from srr_onnx.planning.widths import Price
 
-# Where milliseconds are asked for too, a step counts by so much more or less at most.
-_MOST_WORTH = 2.0
+# Where time counts too, the ratio of time to cost that a step saves is taken for so much more or less than 1 at most.
+_MOST_WORTH = 16.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Haste:
+    """How much time counts in a plan for something else.
+
+    Attributes:
+        weight: Power of the ratio between a step's shares of time and of what is asked for.
+        slack: By how much more than asked for a group may shrink, in shares of its units.
+        coarseness: By how much wider steps are than the machine asked for.
+    """
+
+    weight: float = 1.0
+    slack: float = 0.0
+    coarseness: int = 1
+
+
+CALM = Haste()
 
 
 def rungs(size: int, limit: int, step: int) -> list[int]:
@@ -36,11 +55,13 @@ class Climb:
         ladders: Sequence[list[int]],
         prices: Sequence[Price],
         pace: Price | None = None,
+        haste: Haste = CALM,
     ) -> None:
         self.groups = groups
         self.ladders = ladders
         self.prices = [*prices, *([] if pace is None else [pace])]
         self.pace = pace
+        self.haste = haste
         self.at = [0] * len(groups)
 
     def removed(self, number: int) -> int:
@@ -79,4 +100,5 @@ class Climb:
             return value
         time = abs(self.pace.saving(number, units)) / self.pace.total
         worth = min(max(time / max(saving / price.total, 1e-12), 1 / _MOST_WORTH), _MOST_WORTH)
-        return value * worth if value > 0 else value / worth
+        factor = float(worth**self.haste.weight)
+        return value * factor if value > 0 else value / factor

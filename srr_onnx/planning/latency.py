@@ -1,7 +1,8 @@
 """PLAN: what a model takes at any widths, from a table of measured times.
 
-No runtime is known here. A node's time is a function of its work: the multiply-accumulates of what sums, the elements
-that others make. Between measured amounts of work it is interpolated; it never falls where work grows.
+No runtime is known here. A node's time is a sum of terms, none negative: a constant for starting it, one for every axis
+that shrinks, as input and output have to be read and written, and one for the product of all, its work. So inputs and
+outputs count for what they are worth on the machine: a convolution with half its outputs still reads all its inputs.
 """
 
 from __future__ import annotations
@@ -9,16 +10,26 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from srr_onnx.analysis.groups import Groups, Units
-from srr_onnx.graph.model import Model, Node
+from srr_onnx.graph.model import Model, Node, Shape
 from srr_onnx.planning.costs import mac_sizes
 from srr_onnx.planning.widths import Widths
 
-Curve = tuple[tuple[int, float], ...]
+Array = np.ndarray[Any, Any]
+
+# Sizes of a node's axes, and nanoseconds.
+Point = tuple[Shape, float]
+# Nanoseconds per element of a product of axes, given by their numbers; no axis for a constant.
+Term = tuple[float, tuple[int, ...]]
+
+# Terms of single axes are told apart in nodes of so many axes that shrink; in others only the work counts.
+_MOST_AXES = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,49 +37,91 @@ class LatencyTable:
     """Times of a model's nodes.
 
     Attributes:
-        nodes: Work and nanoseconds, at least at the model's full widths, by name of a node's first output; nodes that
-            the runtime puts into others are missing.
+        nodes: What was measured, by name of a node's first output; nodes that the runtime puts into others are missing.
         error: Relative error of the table on a version of the model that it had not seen; None where there was none.
     """
 
-    nodes: Mapping[str, Curve]
+    nodes: Mapping[str, tuple[Point, ...]]
     error: float | None = None
 
-    def add(self, work: Mapping[str, int], times: Mapping[str, float]) -> LatencyTable:
+    def add(self, sizes: Mapping[str, Shape], times: Mapping[str, float]) -> LatencyTable:
         """Make a table with one more measurement.
 
         Args:
-            work: Work per node at the widths that were measured.
+            sizes: Sizes of the axes per node at the widths that were measured.
             times: Nanoseconds per node.
 
         Returns:
-            The table; the new time stands where the work has been measured before.
+            The table; the new time stands where the sizes have been measured before.
         """
         added = {
-            name: tuple(sorted({**dict(self.nodes.get(name, ())), work[name]: time}.items()))
+            name: tuple({**dict(self.nodes.get(name, ())), sizes[name]: time}.items())
             for name, time in times.items()
-            if name in work
+            if name in sizes
         }
         return dataclasses.replace(self, nodes={**self.nodes, **added})
 
+    @cached_property
+    def terms(self) -> Mapping[str, tuple[Term, ...]]:
+        """The terms of every node's time."""
+        return {name: fit_terms(points) for name, points in self.nodes.items()}
 
-def count_work(model: Model, names: Iterable[str] | None = None) -> dict[str, int]:
-    """Count the work of every node of a model, by name of its first output.
+
+def fit_terms(points: Sequence[Point]) -> tuple[Term, ...]:
+    """Fit a sum of terms to measured times, with the least sum of squared relative errors.
+
+    Args:
+        points: Sizes of a node's axes and nanoseconds, as many axes in each.
+
+    Returns:
+        The terms whose factors are positive.
+    """
+    sizes, times = np.array([point[0] for point in points], float), np.array([point[1] for point in points], float)
+    scale = np.maximum(sizes.max(axis=0), 1)
+    shrinking = tuple(np.flatnonzero(np.ptp(sizes, axis=0)).tolist())
+    singles = [(axis,) for axis in shrinking] if len(shrinking) <= _MOST_AXES else []
+    products = list(dict.fromkeys([(), *singles, shrinking]))
+    columns = np.stack([(sizes[:, axes] / scale[list(axes)]).prod(axis=1) for axes in map(list, products)], axis=1)
+    weights = 1 / np.maximum(times, times.max(initial=0.0) * 1e-3 + 1e-9)
+    factors = _fit_positive(columns * weights[:, None], times * weights)
+    return tuple(
+        (float(factor / scale[list(axes)].prod()), axes)
+        for factor, axes in zip(factors, products, strict=True)
+        if factor > 0
+    )
+
+
+def _fit_positive(columns: Array, values: Array) -> Array:
+    """Least squares without negative factors: the best of the solutions on some of the columns that have none."""
+    best, least = np.zeros(columns.shape[1]), float(values @ values)
+    for count in range(1, columns.shape[1] + 1):
+        for chosen in map(list, itertools.combinations(range(columns.shape[1]), count)):
+            factors = np.linalg.lstsq(columns[:, chosen], values, rcond=None)[0]
+            error = float(((columns[:, chosen] @ factors - values) ** 2).sum())
+            if (factors >= 0).all() and error < least * (1 - 1e-9):
+                best, least = np.zeros(columns.shape[1]), error
+                best[chosen] = factors
+    return best
+
+
+def find_sizes(model: Model, names: Iterable[str] | None = None) -> dict[str, Shape]:
+    """Find the axes of every node of a model, by name of its first output.
 
     Args:
         model: Loaded model, perhaps pruned.
-        names: Nodes to count; all if nothing is said.
+        names: Nodes to look at; all if nothing is said.
 
     Returns:
-        Multiply-accumulates, or elements of the output; nodes of unknown shapes are missing.
+        Sizes of the axes whose product are the multiply-accumulates, or the elements of the output; nodes of unknown
+        shapes are missing.
     """
     chosen = None if names is None else frozenset(names)
     nodes = (node for node in model.nodes if chosen is None or node.outputs[0] in chosen)
-    found = {node.outputs[0]: _sizes(model, None, node) for node in nodes}
-    return {name: math.prod(size for size, _ in sizes) for name, sizes in found.items() if sizes is not None}
+    found = {node.outputs[0]: _axes(model, None, node) for node in nodes}
+    return {name: tuple(size for size, _ in axes) for name, axes in found.items() if axes is not None}
 
 
-def _sizes(model: Model, groups: Groups | None, node: Node) -> list[tuple[int, Units | None]] | None:
+def _axes(model: Model, groups: Groups | None, node: Node) -> list[tuple[int, Units | None]] | None:
     """Axis sizes whose product is a node's work, with the units along them."""
     if sizes := mac_sizes(model, groups, node):
         return sizes
@@ -92,24 +145,22 @@ class LatencyPrice:
 
     def __init__(self, model: Model, groups: Groups, table: LatencyTable) -> None:
         self._widths = Widths(groups)
-        self._terms: list[tuple[int, tuple[int, ...], list[int], list[float]]] = []
+        self._terms: list[tuple[float, tuple[int, ...]]] = []
         self._touched: list[list[int]] = [[] for _ in groups]
         for node in model.nodes:
-            curve = table.nodes.get(node.outputs[0])
-            sizes = _sizes(model, groups, node)
-            if not curve or sizes is None:
-                continue
-            fixed, shrinking = self._widths.factor(sizes)
-            for group in self._widths.groups_along(shrinking):
-                self._touched[group].append(len(self._terms))
-            works = [0, *(work for work, _ in curve)] if curve[0][0] else [work for work, _ in curve]
-            times = [0.0] * (len(works) - len(curve)) + list(itertools.accumulate((time for _, time in curve), max))
-            self._terms.append((fixed, shrinking, works, times))
+            axes = _axes(model, groups, node) or []
+            for factor, chosen in table.terms.get(node.outputs[0], ()) if axes else ():
+                sizes = [(axes[axis][0], self._widths.axis(axes[axis][1])) for axis in chosen]
+                fixed = factor * math.prod(size for size, axis in sizes if axis is None)
+                shrinking = tuple(axis for _, axis in sizes if axis is not None)
+                for group in self._widths.groups_along(shrinking):
+                    self._touched[group].append(len(self._terms))
+                self._terms.append((fixed, shrinking))
         self.total = self.cost()
 
     def cost(self) -> int:
         """Nanoseconds at the present widths."""
-        return round(sum(map(self._value, range(len(self._terms)))))
+        return round(self._sum(range(len(self._terms))))
 
     def saving(self, group: int, count: int = 1) -> int:
         """What removing units of a group would save at the present widths.
@@ -121,9 +172,9 @@ class LatencyPrice:
         Returns:
             Nanoseconds saved.
         """
-        before = sum(map(self._value, self._touched[group]))
+        before = self._sum(self._touched[group])
         self._widths.remove(group, count)
-        after = sum(map(self._value, self._touched[group]))
+        after = self._sum(self._touched[group])
         self._widths.remove(group, -count)
         return round(before - after)
 
@@ -131,6 +182,8 @@ class LatencyPrice:
         """Take units of a group away; negative counts give them back."""
         self._widths.remove(group, count)
 
-    def _value(self, number: int) -> float:
-        fixed, axes, works, times = self._terms[number]
-        return float(np.interp(self._widths.multiply(fixed, axes), works, times))
+    def _sum(self, numbers: Iterable[int]) -> float:
+        sizes = self._widths.sizes
+        return math.fsum(
+            factor * math.prod(sizes[axis] for axis in axes) for factor, axes in (self._terms[n] for n in numbers)
+        )

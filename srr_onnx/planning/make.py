@@ -17,6 +17,7 @@ from srr_onnx.graph.model import Model
 from srr_onnx.planning.alignment import Alignment, find_steps
 from srr_onnx.planning.allocation import allocate, allocate_ratio, reach
 from srr_onnx.planning.budget import QUANTITIES, Budget
+from srr_onnx.planning.climb import CALM, Haste
 from srr_onnx.planning.costs import CostModel
 from srr_onnx.planning.landing import Goal
 from srr_onnx.planning.latency import LatencyPrice, LatencyTable
@@ -107,6 +108,7 @@ def make_plan(
     scores: Scores,
     budget: Budget,
     table: LatencyTable | None = None,
+    haste: Haste = CALM,
     *,
     allocation: str = "auto",
     max_group_ratio: float = MAX_GROUP_RATIO,
@@ -126,6 +128,7 @@ def make_plan(
         budget: How much has to go.
         table: What the model's nodes take; needed for a budget in latency. Others go by it too where it is given: of
             what is worth the same to them, that goes first which takes more time.
+        haste: How much time counts then.
         allocation: A registered name, or "auto": see `default_allocation`.
         max_group_ratio: Largest share of its units that a group may lose; relaxed only as far as the budget needs.
         freeze: Nodes that stay as they are.
@@ -148,7 +151,7 @@ def make_plan(
     check_prunable(model, groups, causes)
     cap = max_group_ratio
     costs = CostModel(model, groups, "macs")
-    steps = None if alignment is None else find_steps(model, groups, alignment)
+    steps = None if alignment is None else find_steps(model, groups, alignment.coarsen(haste.coarseness))
     limits: list[dict[str, Any]] = []
     if budget.kind == "ratio":
         removed = allocate_ratio(groups, is_free, budget.amount, steps)
@@ -168,7 +171,7 @@ def make_plan(
                 )
         has_times = table is not None and table.nodes and budget.find("latency") is None
         pace = make_price(model, groups, "latency", table) if has_times else None
-        found = allocate(groups, is_free, goals, priority, max_group_ratio, steps, pace)
+        found = allocate(groups, is_free, goals, priority, max_group_ratio, steps, pace, haste)
         removed, cap = found.removed, found.cap
         limits = [
             {**limit.to_json(), "amount": goal.share, "reached": reached}

@@ -30,6 +30,8 @@ _INSTALL = {
     "CoreMLExecutionProvider": "it comes with onnxruntime on macOS",
 }
 _RECORD = "session.record_ep_graph_assignment_info"
+# Threads of a session that waits would spin on, and take the cores from the session that is being timed.
+_STOP_SPINNING = "session.force_spinning_stop"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,6 +84,7 @@ def open_on_target(
     name = target.execution_provider
     options.log_severity_level = 4
     options.intra_op_num_threads = target.threads
+    options.add_session_config_entry(_STOP_SPINNING, "1")
     if name == CPU:
         session = ort.InferenceSession(source, options, providers=[CPU], disabled_optimizers=disabled)
         return session, Assignment(CPU, None, {})

@@ -13,6 +13,7 @@ from srr_onnx.data.read import open_data
 from srr_onnx.errors import DataError
 from srr_onnx.graph.load import load_model
 from srr_onnx.graph.model import Model
+from srr_onnx.targets.target import Target
 from srr_onnx.validation.accuracy import Accuracy
 from srr_onnx.validation.agreement import Agreement
 from srr_onnx.validation.class_names import Classes, find_classes
@@ -100,6 +101,7 @@ def evaluate(
     preprocessing: Preprocessing | None = None,
     options: RunOptions | None = None,
     min_accuracy: float | None = None,
+    target: Target | None = None,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     on_stage: OnStage | None = None,
 ) -> Evaluation:
@@ -113,6 +115,7 @@ def evaluate(
         preprocessing: What is done to pictures; by default what the model's metadata say, else a usual one.
         options: Number of samples, batch, workers, seed.
         min_accuracy: Share of the samples that have to be right, a gate.
+        target: Execution provider that runs the models; the CPU by default.
         input_shapes: Shape per input, for files with dynamic axes.
         on_stage: Told the name of every stage, steps done and steps in all, for a progress display.
 
@@ -122,12 +125,13 @@ def evaluate(
     Raises:
         DataError: There are neither labels nor a reference; labels do not fit the model; nothing can be read.
         ModelError: A model cannot be loaded or run.
+        TargetError: The target is not there, or takes no node of a model.
     """
     tell, options = on_stage or (lambda stage, done, steps: None), options or RunOptions()
     tell("load", 0, 1)
     loaded = load(model, input_shapes)
     models = [loaded] if reference is None else [load_beside(loaded, reference, input_shapes), loaded]
-    opened = open_models(*models)
+    opened = open_models(*models, target=target)
     tell("read", 0, 1)
     dataset = read(data, loaded, preprocessing, labels)
     if dataset.labels is None and reference is None:
@@ -140,6 +144,7 @@ def evaluate(
     measured = measure_on_data(opened, dataset, options, output=classes.output, tell=tell)
     accuracy = measured.accuracies[-1] if measured.accuracies else None
     gates = () if min_accuracy is None or accuracy is None else (at_least("accuracy", accuracy.top1, min_accuracy),)
+    texts = dataset.describe(), dataset.describe_bad(), classes.note, *opened.notes, *measured.notes
     return Evaluation(
         samples=measured.samples,
         accuracy=accuracy,
@@ -148,9 +153,7 @@ def evaluate(
         bad=tuple(dataset.bad),
         preprocessing=dataset.preprocessing,
         gates=gates,
-        notes=tuple(
-            text for text in (dataset.describe(), dataset.describe_bad(), classes.note, *measured.notes) if text
-        ),
+        notes=tuple(filter(None, texts)),
     )
 
 

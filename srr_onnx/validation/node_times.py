@@ -22,8 +22,10 @@ from srr_onnx.validation.layers import find_owners, find_regressions, time_layer
 Array = np.ndarray[Any, Any]
 Feeds = Mapping[str, Array]
 
-# Seconds that one measurement of several models may take, and that a recording may.
-_PATIENCE, _RECORDED_PATIENCE = 6.0, 2.0
+# Seconds per model that a measurement may take, and that a recording may; runs of each model.
+_PATIENCE, _RECORDED_PATIENCE = 1.5, 2.0
+_MOST_RUNS = 240
+# Runs that are recorded, node by node.
 _LEAST, _MOST = 5, 60
 # On a busy machine the fastest run may still be a disturbed one: it counts when so many runs came as close to it, else
 # the measurement is repeated, so often at most.
@@ -49,7 +51,7 @@ def time_models(models: Sequence[Model], feeds: Feeds, target: Target) -> list[f
     runners = [open_session(model, target=target)[0].make_runner(feeds) for model in models]
     seconds = np.zeros((len(models), 0))
     for _ in range(_REPEATS):
-        found = measure_latency(runners, rounds=_MOST, budget_seconds=_PATIENCE)
+        found = measure_latency(runners, rounds=_MOST_RUNS, budget_seconds=_PATIENCE * len(models))
         seconds = np.concatenate([seconds, [latency.seconds for latency in found]], axis=1)
         fastest = seconds.min(axis=1, keepdims=True)
         if ((seconds <= _SAME * fastest).sum(axis=1) >= _CONFIRMED).all():

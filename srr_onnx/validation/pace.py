@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,11 +12,13 @@ from srr_onnx.errors import PlanError, first_line
 from srr_onnx.graph.model import Model
 from srr_onnx.planning.alignment import Alignment, find_steps, parse_align
 from srr_onnx.planning.budget import Budget
+from srr_onnx.planning.climb import CALM, Haste
 from srr_onnx.planning.latency import LatencyTable
 from srr_onnx.planning.make import Decision, find_free
 from srr_onnx.rewriting.distrust import FAILURES
 from srr_onnx.targets.staircase import probe_steps
 from srr_onnx.targets.target import Target
+from srr_onnx.validation.haste import find_haste
 from srr_onnx.validation.latency_goal import CLOSE, meet_latency
 from srr_onnx.validation.latency_table import measure_table
 from srr_onnx.validation.node_times import Clocks
@@ -57,11 +60,13 @@ class Pace:
     Attributes:
         budget: The budget, with the share of predicted time that meets the goal.
         table: Times of the model's nodes; None where time does not count.
+        haste: How much time counts beside other budgets.
         facts: Goal, error of the table, and what every round predicted and measured, in milliseconds.
     """
 
     budget: Budget
     table: LatencyTable | None = None
+    haste: Haste = CALM
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
@@ -69,7 +74,7 @@ def find_pace(
     model: Model,
     groups: Groups,
     budget: Budget,
-    decide: Callable[[Budget, LatencyTable], Decision],
+    decide: Callable[[Budget, LatencyTable, Haste], Decision],
     alignment: Alignment | None,
     target: Target | None,
     restrictions: Mapping[str, Any],
@@ -78,13 +83,14 @@ def find_pace(
 ) -> Pace:
     """Find the budget whose plan meets a goal in latency; a budget without one stays as it is.
 
-    Where widths are chosen by the machine, the table is made for any budget, so that time counts too.
+    Where widths are chosen by the machine, the table is made for any budget, so that time counts too, by as much as it
+    takes for milliseconds to fall like FLOPs.
 
     Args:
         model: Loaded model.
         groups: Its groups.
         budget: The budget as it was asked for.
-        decide: Makes a plan for a budget and a table.
+        decide: Makes a plan for a budget and a table, in some haste.
         alignment: Widths to choose from.
         target: Where the model is to run; None for the CPU.
         restrictions: What `find_free` takes.
@@ -110,6 +116,11 @@ def find_pace(
     is_free = [cause is None for cause in find_free(groups, **restrictions)]
     try:
         table = measure_table(model, groups, is_free, steps, feeds, target, clocks)
+        if limit is None:
+            press = functools.partial(decide, budget)
+            on_round = functools.partial(tell, "time")
+            pressed = find_haste(model, groups, press, table, feeds, target, on_round, clocks)
+            return Pace(budget, pressed.table, pressed.haste)
     except FAILURES as error:  # a version has groups that cannot be pruned; the proof finds out which
         if limit is None:
             return Pace(budget)
@@ -117,13 +128,11 @@ def find_pace(
             f"the model's narrower versions cannot be timed ({first_line(error)}), so no plan can be made for a "
             "latency: give --flops instead"
         ) from error
-    if limit is None:
-        return Pace(budget, table)
     found, rounds = meet_latency(
         model,
         groups,
         budget,
-        lambda asked: decide(asked, table),
+        lambda asked: decide(asked, table, CALM),
         feeds,
         target,
         lambda done, most: tell("time", done, most),
@@ -131,7 +140,7 @@ def find_pace(
     )
     share = limit.share(round(rounds[-1].before))
     told = [{"predicted_ms": entry.predicted / 1e6, "measured_ms": entry.after / 1e6} for entry in rounds]
-    return Pace(found, table, {"goal_share": share, "table_error": table.error, "rounds": told})
+    return Pace(found, table, facts={"goal_share": share, "table_error": table.error, "rounds": told})
 
 
 def compare_pace(

@@ -21,6 +21,7 @@ from srr_onnx.data.dataset import Batch, Dataset, Labels
 from srr_onnx.errors import DataError
 from srr_onnx.graph.model import Model, Shape
 from srr_onnx.targets.onnxruntime import Session
+from srr_onnx.targets.target import Target
 
 Array = np.ndarray[Any, Any]
 
@@ -55,12 +56,18 @@ class Opened:
     sessions: tuple[Session, ...]
     replaced: tuple[int, ...]
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Nodes that run elsewhere than they were asked to, in words."""
+        return tuple(dict.fromkeys(filter(None, (session.assignment.describe() for session in self.sessions))))
 
-def open_models(*models: Model) -> Opened:
+
+def open_models(*models: Model, target: Target | None = None) -> Opened:
     """Open models that take the same samples in the runtime.
 
     Args:
         models: Loaded models; the first is the reference.
+        target: Where they run, with one thread each; the CPU by default.
 
     Returns:
         The opened models.
@@ -68,6 +75,7 @@ def open_models(*models: Model) -> Opened:
     Raises:
         DataError: Their inputs or outputs differ in more than the batch, or the width of floating-point numbers.
         ModelError: The runtime refuses one.
+        TargetError: The target is not there, or takes no node of a model.
     """
     for model in models[1:]:
         _check_alike(
@@ -78,7 +86,8 @@ def open_models(*models: Model) -> Opened:
             "output",
             *({name: _describe(m, name, m.shapes.get(name)) for name in m.outputs} for m in (models[0], model)),
         )
-    opened = [open_session(model, threads=1) for model in models]
+    runs_on = dataclasses.replace(target or Target(), threads=1)
+    opened = [open_session(model, target=runs_on) for model in models]
     replaced = tuple(place for place, (_, as_float32) in enumerate(opened) if as_float32)
     return Opened(tuple(models), tuple(session for session, _ in opened), replaced)
 

@@ -141,7 +141,7 @@ def validate(
         min_agreement: Share of the samples on which both have to find the same class, a gate.
         max_size: Bytes that the candidate's file may have, with what lies beside it, a gate.
         min_speedup: How many times faster the candidate has to be, a gate; nothing is timed without it.
-        target: Where both are timed, on made-up inputs; the CPU with one thread by default.
+        target: Where both run, and are timed, on made-up inputs; the CPU by default, with one thread.
         options: Number of samples, batch, workers, seed.
         input_shapes: Shape per input, for files with dynamic axes.
         on_stage: Told the name of every stage, steps done and steps in all, for a progress display.
@@ -160,7 +160,7 @@ def validate(
     loaded = load(reference, input_shapes)
     models = [measure_shapes(model, make_feeds) for model in (loaded, load_beside(loaded, candidate, input_shapes))]
     _check_limits(limits, models[0], has_data=data is not None)
-    opened = open_models(*models)
+    opened = open_models(*models, target=target)
     dataset, classes = None, Classes(None)
     if data is None:
         measured = measure_on_random(opened, options.limit or RANDOM_RUNS, options, tell)
@@ -194,7 +194,7 @@ def validate(
         agreement=measured.agreement,
         bad=() if dataset is None else tuple(dataset.bad),
         gates=_check(limits, sides[1], drop, measured.agreement, speed),
-        notes=tuple(text for text in (*notes, *measured.notes) if text),
+        notes=tuple(text for text in dict.fromkeys((*notes, *opened.notes, *measured.notes)) if text),
         speed=speed,
     )
 

@@ -192,9 +192,23 @@ def test_a_speedup_is_a_gate_with_a_row_of_its_own(run):
 
 def test_nothing_is_timed_without_the_gate(run):
     assert facts(run("compare", "net.onnx", "net.onnx", "--limit", "3", "--format", "json"))["speed"] is None
-    refused = run("compare", "net.onnx", "net.onnx", "--provider-option", "a=1")
+    refused = run("compare", "net.onnx", "net.onnx", "--threads", "2")
     assert refused.exit_code == 2
-    assert "--provider-option says where models are timed: give --min-speedup too" in refused.stderr
+    assert "--threads says how models are timed: give --min-speedup too" in refused.stderr
+
+
+@pytest.mark.parametrize("words", [("evaluate", "net.onnx", "--data", "pictures"), ("compare", "net.onnx", "net.onnx")])
+def test_samples_run_where_they_are_asked_to(run, words):
+    assert run(*words, "--provider", "cpu").exit_code == 0
+    absent = run(*words, "--provider", "nnapi")
+    assert absent.exit_code == 1
+    assert "has no provider nnapi here" in absent.stderr
+    unknown = run(*words, "--provider", "cuba")
+    assert unknown.exit_code == 2
+    assert "cuda" in unknown.stderr
+    optioned = run(*words, "--provider-option", "a=1")
+    assert optioned.exit_code == 1
+    assert "the provider cpu takes no options" in optioned.stderr
 
 
 def test_made_up_inputs(run):

@@ -17,7 +17,8 @@ from srr_onnx.graph.load import load_model
 from srr_onnx.graph.save import save_model
 from srr_onnx.pipeline import prune
 from srr_onnx.planning.budget import Budget, Limit, parse_limit
-from srr_onnx.planning.latency import LatencyPrice, LatencyTable, count_work
+from srr_onnx.planning.climb import CALM, Haste
+from srr_onnx.planning.latency import LatencyPrice, LatencyTable, find_sizes, fit_terms
 from srr_onnx.planning.make import make_plan, make_price
 from srr_onnx.planning.memory import MemoryPrice
 from srr_onnx.scoring.criterion import ScoreOptions
@@ -38,11 +39,19 @@ def branched(widths=(24, 40), seed=0):
     return load_model(g.model().SerializeToString())
 
 
+def made_table(model, price):
+    """A table by which nodes take a price for their work, whatever its shape; as if all axes had been halved once."""
+    nodes = {
+        name: tuple((taken, price(name) * math.prod(taken)) for taken in (sizes, tuple((s + 1) // 2 for s in sizes)))
+        for name, sizes in find_sizes(model).items()
+    }
+    return LatencyTable({name: points for name, points in nodes.items() if price(name)})
+
+
 def table_of_macs(model):
     """A table by which a multiply-accumulate takes a nanosecond, and nothing else takes time."""
-    work = count_work(model)
-    names = [node.outputs[0] for node in model.nodes if node.op_type == "Conv"]
-    return LatencyTable({name: ((0, 0.0), (work[name], float(work[name]))) for name in names})
+    names = {node.outputs[0] for node in model.nodes if node.op_type == "Conv"}
+    return made_table(model, lambda name: float(name in names))
 
 
 @pytest.mark.parametrize("amount", [0.1, 0.44, 0.7])
@@ -63,11 +72,10 @@ def test_where_time_is_macs_the_plan_is_that_of_the_macs(amount, criterion):
 def test_prices_add_up_and_are_restored(data, recipe):
     model = load_model(build(recipe).proto, build(recipe).inputs)
     groups = find_groups(model)
-    work = count_work(model)
-    curves = {name: ((work // 2, 3.0), (work, 10.0)) for name, work in work.items() if work > 1}
+    table = made_table(model, lambda name: 1.0 + len(name))
     for price in (
         MemoryPrice(model, groups),
-        LatencyPrice(model, groups, LatencyTable(curves)),
+        LatencyPrice(model, groups, table),
         make_price(model, groups, "size"),
     ):
         assert price.cost() == price.total
@@ -141,12 +149,17 @@ def test_all_budgets_hold(flops, params, memory, seed):
 
 
 def test_a_table_learns_and_never_falls():
-    table = LatencyTable({"y": ((10, 5.0),)}).add({"y": 20}, {"y": 8.0, "gone": 1.0}).add({"y": 10}, {"y": 6.0})
-    assert table.nodes == {"y": ((10, 6.0), (20, 8.0))}
+    table = LatencyTable({"y": (((10,), 5.0),)})
+    table = table.add({"y": (20,)}, {"y": 8.0, "gone": 1.0}).add({"y": (10,)}, {"y": 6.0})
+    assert table.nodes == {"y": (((10,), 6.0), ((20,), 8.0))}
     model = branched()
     groups = find_groups(model)
-    work = count_work(model)
-    bumpy = {name: ((most // 3, 90.0), (most // 2, 40.0), (most, 100.0)) for name, most in work.items()}
+    bumpy = {
+        name: tuple(
+            (tuple(max(s * part // 6, 1) for s in sizes), time) for part, time in ((6, 99.0), (3, 40.0), (2, 90.0))
+        )
+        for name, sizes in find_sizes(model).items()
+    }
     price = LatencyPrice(model, groups, LatencyTable(bumpy))
     savings = [price.saving(number, count) for number in range(len(groups)) for count in (1, 3, 7)]
     assert min(savings) >= 0
@@ -158,13 +171,52 @@ def test_where_time_counts_too_more_goes_where_it_is_spent():
     groups = find_groups(model)
     scores = score_groups(model, groups, "l1", ScoreOptions())
     slow = groups[0]
-    work = count_work(model)
     touched = {node.outputs[0] for node in model.nodes if node.label in slow.nodes}
-    times = {name: 50.0 * most if name in touched else float(most) for name, most in work.items()}
-    table = LatencyTable({name: ((work[name], time),) for name, time in times.items()})
-    plain, paced = (make_plan(model, groups, scores, Budget.choose(flops=0.3), known) for known in (None, table))
-    assert 0.3 <= paced.plan.macs_removed <= 0.31
-    assert paced.is_kept[slow.units].sum() < plain.is_kept[slow.units].sum()
+    table = made_table(model, lambda name: 3.0 if name in touched else 1.0)
+    haste = (CALM, Haste(4.0))
+    plans = [
+        make_plan(model, groups, scores, Budget.choose(flops=0.3), *known)
+        for known in ((), *((table, h) for h in haste))
+    ]
+    assert all(0.3 <= found.plan.macs_removed <= 0.31 for found in plans)
+    kept = [int(found.is_kept[slow.units].sum()) for found in plans]
+    assert kept[0] > kept[1] > kept[2]
+
+
+def test_slack_lets_groups_shrink_further_and_is_told():
+    model = branched((32, 32))
+    groups = find_groups(model)
+    scores = score_groups(model, groups, "l1", ScoreOptions())
+    touched = {node.outputs[0] for node in model.nodes if node.label in groups[0].nodes}
+    table = made_table(model, lambda name: 9.0 if name in touched else 1.0)
+    largest = []
+    for slack in (0.0, 0.2):
+        found = make_plan(
+            model, groups, scores, Budget.choose(flops=0.45), table, Haste(8.0, slack), max_group_ratio=0.5
+        )
+        counts = groups.count_removed(found.is_kept)
+        largest.append(max(count / group.size for group, count in zip(groups, counts, strict=True)))
+        assert found.plan.budget["cap_used"] == pytest.approx(0.5 + slack)
+    assert largest[0] <= 0.5 < largest[1] <= 0.7
+
+
+@settings(max_examples=60)
+@given(
+    factors=st.lists(st.floats(0, 100), min_size=4, max_size=4),
+    widths=st.lists(st.tuples(st.integers(1, 64), st.integers(1, 64)), min_size=6, max_size=9, unique=True),
+)
+def test_times_that_are_sums_of_terms_are_found_again(factors, widths):
+    def time(inputs, outputs):
+        start, read, write, work = factors
+        return 1 + start + read * inputs + write * outputs + work * inputs * outputs
+
+    points = [((inputs, outputs, 3), time(inputs, outputs)) for inputs, outputs in widths]
+    terms = fit_terms(points)
+    assert all(factor > 0 for factor, _ in terms)
+    for sizes, expected in points:
+        assert sum(factor * math.prod(sizes[axis] for axis in axes) for factor, axes in terms) == pytest.approx(
+            expected
+        )
 
 
 def test_a_table_of_nothing_changes_nothing():

@@ -198,3 +198,9 @@ def test_openvino_runs_the_model_and_says_what_it_does_not_take(tmp_path):
     assert found["drawing"] == "1 of 5 nodes run on the CPU, openvino does not take them: Multinomial (1)"
     assert "openvino does not start here" in found["no device"]
     assert "mistyped" in found["no option"]
+
+
+def test_a_session_that_waits_leaves_the_cores_to_others():
+    session = Session(load_model(small_model().model().SerializeToString()), target=Target(threads=2))
+    options = session._session.get_session_options()
+    assert options.get_session_config_entry("session.force_spinning_stop") == "1"

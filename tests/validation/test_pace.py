@@ -18,7 +18,7 @@ from srr_onnx.graph.load import load_model
 from srr_onnx.pipeline import prune
 from srr_onnx.planning.alignment import Alignment
 from srr_onnx.planning.budget import Budget
-from srr_onnx.planning.latency import count_work
+from srr_onnx.planning.latency import find_sizes
 from srr_onnx.planning.make import make_plan
 from srr_onnx.planning.plan import Plan
 from srr_onnx.rewriting.apply import prune_units
@@ -35,6 +35,10 @@ from srr_onnx.validation.pace import Pace, choose_alignment, compare_pace, find_
 from tests.builders import Graph
 
 TARGET = Target(threads=1)
+
+
+def count_work(model):
+    return {name: math.prod(sizes) for name, sizes in find_sizes(model).items()}
 
 
 def chain(widths=(48, 64, 64), side=8, seed=0):
@@ -82,12 +86,12 @@ def settle(model, machine, alignment=None, **limits):
     groups = find_groups(model)
     scores = score_groups(model, groups, "l1", ScoreOptions())
 
-    def decide(asked, table):
-        return make_plan(model, groups, scores, asked, table, alignment=alignment)
+    def decide(asked, table, haste):
+        return make_plan(model, groups, scores, asked, table, haste, alignment=alignment)
 
     budget = Budget.choose(**limits)
     found = find_pace(model, groups, budget, decide, alignment, TARGET, {}, lambda *_: None, clocks=machine.clocks())
-    pruned = prune_units(model, groups, decide(found.budget, found.table).is_kept)
+    pruned = prune_units(model, groups, decide(found.budget, found.table, found.haste).is_kept)
     return found, pruned
 
 
@@ -172,7 +176,7 @@ def test_a_table_is_measured_once_and_a_damaged_one_again():
     (path,) = Path(os.environ["XDG_CACHE_HOME"]).rglob("latency-*.json")
     for damage in ("nodes", "error"):
         data = json.loads(path.read_text())
-        data["value"][damage] = {"y": [["x", 1]]} if damage == "nodes" else math.inf
+        data["value"][damage] = {"y": [[["x"], 1]]} if damage == "nodes" else math.inf
         path.write_text(json.dumps(data))
         assert measure() == first
     assert machine.measured == 3
@@ -256,3 +260,11 @@ def test_a_plan_with_a_latency_is_written_and_replayed(monkeypatch, tmp_path):
     assert result.plan.budget["alignment"]["source"] == "auto"
     again, _ = apply_plan(model, Plan.from_json(json.loads(json.dumps(result.plan.to_json()))))
     assert count_cost(again) == count_cost(load_model(tmp_path / "small.onnx"))
+
+
+def test_plans_come_closer_than_the_goal_demands():
+    for share in (0.2, 0.35, 0.5):
+        model, machine = chain(widths=(64, 96, 128)), Machine(0.8, whole=1.04)
+        _, pruned = settle(model, machine, latency=share)
+        before, after = machine.models([model, pruned], {}, TARGET)
+        assert abs(after / before - (1 - share)) <= 0.02 * (1 - share)

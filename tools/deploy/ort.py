@@ -37,4 +37,6 @@ def make_options(threads: int) -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 4
+    # Two files run in turns: the threads of the one that waits must not keep the cores busy.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     return options
