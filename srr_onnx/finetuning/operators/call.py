@@ -10,16 +10,20 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import torch
 
+from srr_onnx.errors import UnsupportedError
 from srr_onnx.graph.model import Node
 from srr_onnx.registry import Registry
 
 Value: TypeAlias = torch.Tensor | np.ndarray[Any, Any]
+# What to do about a node that is not known.
+WAYS_OUT = "cut the graph before it (cut=[...]), or register a function for it with @operator"
 Function: TypeAlias = Callable[..., Value | tuple[Value | None, ...]]
+F = TypeVar("F", bound=Function)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -29,10 +33,14 @@ class Call:
     Attributes:
         node: The node of the file; its attributes are decoded, its `since_version` selects the meaning.
         is_training: Whether the module is in training mode.
+        dtype: What the module computes floating-point numbers in, whatever type the file has.
+        drops: Whether Dropout drops.
     """
 
     node: Node
     is_training: bool = False
+    dtype: torch.dtype = torch.float32
+    drops: bool = False
 
     @property
     def since(self) -> int:
@@ -42,6 +50,20 @@ class Call:
     def attribute(self, name: str, default: Any = None) -> Any:
         """An attribute of the node, or what the specification takes in its place."""
         return self.node.attributes.get(name, default)
+
+    def has_output(self, slot: int) -> bool:
+        """Whether the node gives an output in this slot a name."""
+        return any(self.node.outputs[slot : slot + 1])
+
+    def refuse(self, why: str) -> UnsupportedError:
+        """The error that says what of a known operator is not computed.
+
+        Args:
+            why: What it is; follows the node's name.
+        """
+        return UnsupportedError(
+            f"node {self.node.label!r} ({self.node.op_type}-{self.since}) {why}, which cannot be trained: {WAYS_OUT}"
+        )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -60,9 +82,7 @@ class Operator:
 OPERATORS: Registry[tuple[str, str, int], Operator] = Registry("torch operator")
 
 
-def operator(
-    op_type: str, since: Sequence[int], *, host: Sequence[int] = (), domain: str = ""
-) -> Callable[[Function], Function]:
+def operator(op_type: str, since: Sequence[int], *, host: Sequence[int] = (), domain: str = "") -> Callable[[F], F]:
     """Enter a function for an operator.
 
     Args:
@@ -75,7 +95,7 @@ def operator(
         The decorator; it gives the function back unchanged.
     """
 
-    def enter(function: Function) -> Function:
+    def enter(function: F) -> F:
         OPERATORS.register(*((domain, op_type, version) for version in since))(Operator(function, frozenset(host)))
         return function
 
