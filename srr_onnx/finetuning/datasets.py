@@ -106,7 +106,7 @@ class TrainingSamples(TorchDataset[_Sample]):
 class Order:
     """Which samples make which batch.
 
-    Every batch is full, but where there are fewer samples than one takes; what is left over in one epoch comes in others.
+    Every batch is full; what is left over in one epoch comes in others.
 
     Attributes:
         samples: How many there are.

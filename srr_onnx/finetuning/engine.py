@@ -72,8 +72,7 @@ try:
         import lightning.pytorch.strategies
 except ImportError as error:
     raise MissingDependencyError(
-        f"fine-tuning needs Lightning, which cannot be imported ({first_line(error)}): pip install "
-        "'srr-onnx[finetune]'"
+        f"fine-tuning needs Lightning, which cannot be imported ({first_line(error)}): pip install 'srr-onnx[finetune]'"
     ) from None
 
 __all__ = ["lightning", "quietly"]

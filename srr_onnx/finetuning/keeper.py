@@ -10,15 +10,14 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from srr_onnx.finetuning.engine import lightning
 import torch
 
 from srr_onnx.data.dataset import BadSample
 from srr_onnx.errors import TrainingError
-from srr_onnx.finetuning.bridge import TorchGraph
+from srr_onnx.finetuning.bridge import TorchGraph, from_torch
 from srr_onnx.finetuning.datasets import TrainingBatch
+from srr_onnx.finetuning.engine import lightning
 from srr_onnx.finetuning.judging import Judge
-from srr_onnx.finetuning.norms import export
 from srr_onnx.finetuning.options import TrainingOptions
 from srr_onnx.finetuning.run_folder import EpochRow, RunFolder
 from srr_onnx.finetuning.schedule import Average
@@ -47,6 +46,7 @@ class Keeper(lightning.Callback):
         done: Batches that are done, over all epochs.
         rows: What is noted of every epoch.
         bad: Samples that could not be read, by name.
+        stopped_by: What has ended training before its time.
     """
 
     def __init__(
@@ -63,6 +63,7 @@ class Keeper(lightning.Callback):
         self._sum = torch.zeros((), dtype=torch.float64)
         self._is_due = False
         self.done, self.rows, self.bad = 0, list[EpochRow](), dict[str, BadSample]()
+        self.stopped_by: BaseException | None = None
 
     @property
     def total(self) -> int:
@@ -84,9 +85,9 @@ class Keeper(lightning.Callback):
     def export(self, student: TorchGraph) -> Model:
         """The student as a model: with averaged weights, if there is an average."""
         if self._average is None:
-            return export(student)
+            return from_torch(student)
         with self._average.applied(student):
-            return export(student)
+            return from_torch(student)
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps; Lightning asks."""
@@ -106,6 +107,12 @@ class Keeper(lightning.Callback):
         if self._average is not None:
             self._average.load_state_dict(state_dict["average"])
         torch.set_rng_state(state_dict["random"])
+
+    def on_exception(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
+    ) -> None:
+        """Remember what happened: Lightning makes something else of Ctrl-C."""
+        self.stopped_by = exception
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Do nothing more where a run that is resumed has come to its end already."""

@@ -164,8 +164,8 @@ def find_logits(model: Model, output: str) -> tuple[str, int | None]:
         output: A value of it.
 
     Returns:
-        What the softmax reads that makes the value, if one does, else the value itself; and the axis of the classes, None
-        where the value is no score of classes.
+        What the softmax reads that makes the value, if one does, else the value itself; and the axis of the classes,
+        None where the value is no score of classes.
     """
     shape, name = model.shapes.get(output, ()), output
     while (node := model.producers.get(name)) is not None and node.op_type in _PASSING and not node.domain:

@@ -11,22 +11,21 @@ import dataclasses
 import hashlib
 import io
 import json
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from srr_onnx.finetuning.engine import lightning
 
 from srr_onnx.data.dataset import Dataset
 from srr_onnx.errors import OutputError, TrainingError
+from srr_onnx.finetuning.engine import lightning
 from srr_onnx.graph.save import write_atomically
 
+LOGS = "tensorboard"
 SCHEMA = "srr-onnx/finetune-run/1"
-# Samples whose content is looked at to tell data apart: names and labels of all are, which is much for pictures in files
-# and little for rows of an array.
+# Samples whose content is looked at to tell data apart, besides the names and labels of all.
 _LOOKED_AT = 16
 
 
@@ -102,10 +101,12 @@ class RunFolder:
         if self.settings.exists():
             if not force:
                 raise TrainingError(
-                    f"{str(self.path)!r} holds a run already: give --resume to go on with it, --force to start anew, or "
-                    "another --run-dir"
+                    f"{str(self.path)!r} holds a run already: give --resume to go on with it, --force to start anew, "
+                    "or another --run-dir"
                 )
-            shutil.rmtree(self.path)
+            for path in (self.last, self.best, self.settings, self.path / "epochs.csv"):
+                path.unlink(missing_ok=True)
+            shutil.rmtree(self.path / LOGS, ignore_errors=True)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -123,8 +124,8 @@ class RunFolder:
         for key, value in wanted.items():
             if found.get(key) != value:
                 raise TrainingError(
-                    f"the run in {str(self.path)!r} cannot go on: {_describe(key, found.get(key), value)}; give what it "
-                    "was started with, or leave --resume out"
+                    f"the run in {str(self.path)!r} cannot go on: {_describe(key, found.get(key), value)}; give what "
+                    "it was started with, or leave --resume out"
                 )
 
     def write_rows(self, rows: Sequence[EpochRow]) -> None:
@@ -154,10 +155,3 @@ def _describe(key: str, before: Any, after: Any) -> str:
     if isinstance(before, str) and isinstance(after, str) and max(len(before), len(after)) == 64:
         return f"the {key} is another file" if key != "data" else "the data are others"
     return f"{key} was {before!r} and is {after!r} now"
-
-
-def remove_run(folder: RunFolder) -> None:
-    """Remove the checkpoints of a run that is finished; settings and logs stay."""
-    for path in (folder.last, folder.best):
-        if os.path.exists(path):
-            path.unlink()

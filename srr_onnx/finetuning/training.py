@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from srr_onnx.finetuning.engine import lightning
 import torch
 from torch import Tensor
 
 from srr_onnx.data.dataset import Array
 from srr_onnx.finetuning.bridge import TorchGraph
 from srr_onnx.finetuning.datasets import TrainingBatch, make_mixing_rng, mix
+from srr_onnx.finetuning.engine import lightning
 from srr_onnx.finetuning.objective import Objective
 from srr_onnx.finetuning.options import TrainingOptions
 from srr_onnx.finetuning.schedule import rate_at
@@ -34,6 +34,7 @@ class Training(lightning.LightningModule):
 
     Attributes:
         student: What is trained.
+        options: How.
         loss: That of the last batch.
     """
 
@@ -53,7 +54,7 @@ class Training(lightning.LightningModule):
         self.student = student
         # In a tuple, so that torch takes it for no part of this module: it is neither trained nor kept in checkpoints.
         self._teacher = () if teacher is None else (teacher.eval().requires_grad_(False),)
-        self._objective, self._options = objective, options
+        self._objective, self.options = objective, options
         self._inputs, self._classes, self._steps = inputs, classes, steps
         self._shared = {name: torch.from_numpy(array) for name, array in shared.items()}
         self.loss: Tensor = torch.zeros(())
@@ -77,20 +78,22 @@ class Training(lightning.LightningModule):
 
     def training_step(self, batch: TrainingBatch, batch_idx: int) -> Tensor:
         """The loss of a batch, whose samples are mixed if that is wanted."""
-        if self._options.mixup:
-            rng = make_mixing_rng(self._options.seed, batch.key)
-            batch = mix(batch, self._options.mixup, rng, self._classes)
+        if self.options.mixup:
+            rng = make_mixing_rng(self.options.seed, batch.key)
+            batch = mix(batch, self.options.mixup, rng, self._classes)
         loss: Tensor = self(batch)
         self.loss = loss.detach()
         return loss
 
-    def transfer_batch_to_device(self, batch: TrainingBatch, device: torch.device, dataloader_idx: int) -> TrainingBatch:
+    def transfer_batch_to_device(
+        self, batch: TrainingBatch, device: torch.device, dataloader_idx: int
+    ) -> TrainingBatch:
         """Bring a batch to the device."""
         return batch.to(device)
 
     def configure_optimizers(self) -> Any:
         """Make the optimizer, and the schedule of its rate, step by step."""
-        options = self._options
+        options = self.options
         weights = [value for value in self.student.parameters() if value.requires_grad]
         groups = [
             {"params": [value for value in weights if value.ndim > 1], "weight_decay": options.weight_decay},
@@ -102,7 +105,5 @@ class Training(lightning.LightningModule):
             optimizer = torch.optim.SGD(groups, lr=options.rate, momentum=_MOMENTUM)
         else:
             optimizer = torch.optim.AdamW(groups, lr=options.rate)
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: rate_at(step, self._steps, options.warmup)
-        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_at(step, self._steps, options.warmup))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
