@@ -1,190 +1,31 @@
-"""FINE-TUNE: an exported graph as a torch module, and the trained module back into the same file.
+"""FINE-TUNE: an exported graph to a torch module, and the trained module back into the same file.
 
-The module holds the tensors of the file and runs its nodes; nothing is rebuilt, so names, nodes and metadata of the
-file survive, and only the content of tensors differs afterwards.
+Only the content of tensors changes on the way: nodes, names and metadata of the file survive.
 """
 
 from __future__ import annotations
 
+import copy
 import os
-import re
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from srr_onnx.errors import DataError, UnknownNameError, UnsupportedError
-from srr_onnx.finetuning.layout import Layout, to_host, to_tensor
-from srr_onnx.finetuning.program import Program
-from srr_onnx.finetuning.trainables import Variable, find_variables
+from srr_onnx.finetuning.batch_norm import fold_norms
+from srr_onnx.finetuning.layout import to_host, to_tensor
+from srr_onnx.finetuning.torch_graph import TorchGraph
+from srr_onnx.finetuning.trainables import find_variables
 from srr_onnx.graph.edit import Edits, apply_edits
 from srr_onnx.graph.load import load_model
 from srr_onnx.graph.model import Model, Node
 from srr_onnx.graph.quantization import INTEGER_OPERATORS
 
+__all__ = ["TorchGraph", "from_torch", "to_torch"]
+
 _QUANTIZED = INTEGER_OPERATORS | {"DequantizeLinear", "QuantizeLinear"}
-
-
-class TorchGraph(nn.Module):
-    """A graph that runs in torch.
-
-    Made by `to_torch`. Parameters are the tensors that learn; buffers are statistics and other constants.
-
-    Args:
-        model: The model; it stays as it is.
-        nodes: What is run of it, in execution order.
-        outputs: Names of the values that `forward` gives.
-        variables: What may change.
-        dtype: What is computed in.
-        notes: One line for everything that is not as the file has it.
-
-    Attributes:
-        model: The model.
-        nodes: What is run of it.
-        inputs: Names of the graph inputs, in the order in which they are given.
-        outputs: Names of the values that `forward` gives.
-        variables: What may change, by name.
-        names: State-dict key of every tensor, by its name in the file.
-        norms: Normalizations that training puts behind layers; see `batch_norm`.
-        norm_keys: Key in `norms` by the name of the value that a layer makes.
-        dropout: Whether Dropout nodes drop in training mode.
-        notes: One line for everything that is not as the file has it.
-    """
-
-    def __init__(
-        self,
-        model: Model,
-        nodes: Sequence[Node],
-        outputs: Sequence[str],
-        variables: Sequence[Variable],
-        dtype: torch.dtype,
-        notes: Sequence[str] = (),
-    ) -> None:
-        super().__init__()
-        self.model, self.nodes = model, tuple(nodes)
-        self.inputs, self.outputs = tuple(model.inputs), tuple(outputs)
-        self.variables = {variable.name: variable for variable in variables}
-        self.dtype, self.notes = dtype, list(notes)
-        self.norms = nn.ModuleDict()
-        self.norm_keys: dict[str, str] = {}
-        self.dropout = False
-        self._keys: dict[str, str] = {}
-        self._programs: dict[tuple[bool, bool, tuple[str, ...]], Program] = {}
-        for variable in variables:
-            self.add_tensor(variable.name, to_tensor(model.constants[variable.origin], dtype), variable.is_trainable)
-        self._layout = self._make_layout()
-        for name in sorted(self._layout.read):
-            self.add_tensor(name, to_tensor(model.constants[name], dtype), False)
-
-    @property
-    def names(self) -> Mapping[str, str]:
-        """State-dict key of every tensor, by its name in the file."""
-        return MappingProxyType(self._keys)
-
-    def tensor(self, name: str) -> torch.Tensor:
-        """A tensor of the module by its name in the file.
-
-        Raises:
-            UnknownNameError: The module holds none of this name.
-        """
-        if name not in self._keys:
-            raise UnknownNameError("tensor", name, self._keys)
-        key = self._keys[name]
-        found = self._parameters.get(key)
-        return self._buffers[key] if found is None else found  # type: ignore[return-value]
-
-    def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Run the graph.
-
-        Args:
-            inputs: The graph inputs by position, with any batch that the graph takes.
-
-        Returns:
-            The outputs, in the graph's order.
-
-        Raises:
-            DataError: The inputs do not fit the graph.
-        """
-        return tuple(self._run(inputs, self.outputs))
-
-    def run(self, inputs: Sequence[torch.Tensor], names: Sequence[str]) -> dict[str, torch.Tensor]:
-        """Compute any values of the graph, and no more than they need.
-
-        Args:
-            inputs: The graph inputs by position.
-            names: Names of the values.
-
-        Returns:
-            The values by name.
-
-        Raises:
-            DataError: The inputs do not fit the graph.
-            UnknownNameError: The part of the graph that is run has no such value.
-        """
-        return dict(zip(names, self._run(inputs, tuple(names)), strict=True))
-
-    def add_tensor(self, name: str, tensor: torch.Tensor, is_trainable: bool) -> None:
-        """Hold a tensor under the name that it has in the file.
-
-        Args:
-            name: The name.
-            tensor: Its content.
-            is_trainable: Whether it learns.
-        """
-        stem = key = re.sub(r"\W", "_", name)
-        taken, count = set(self._keys.values()), 1
-        while key in taken or hasattr(self, key):  # names that differ in a dot only, or are the module's own
-            count += 1
-            key = f"{stem}_{count}"
-        self._keys[name] = key
-        if is_trainable:
-            self.register_parameter(key, nn.Parameter(tensor))
-        else:
-            self.register_buffer(key, tensor)
-
-    def rebuild(self) -> None:
-        """Parse the graph again, after normalizations or tensors came or went."""
-        self._layout = self._make_layout()
-        self._programs = {}
-
-    def wiring(self) -> dict[tuple[int, int], str]:
-        """What is read in place of what the file says, by node index and slot."""
-        return {use: variable.name for variable in self.variables.values() for use in variable.uses}
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_layout": None, "_programs": {}}  # a copy parses the graph for itself
-
-    def _make_layout(self) -> Layout:
-        roots = {variable.name for variable in self.variables.values() if not variable.uses}
-        model = self.model
-        live = {name for name in model.constants if not roots.isdisjoint(model.roots.get(name, {name}))}
-        constants = {name: array for name, array in model.constants.items() if name not in live}
-        norms = {value: self.norms[key] for value, key in self.norm_keys.items()}
-        return Layout(self.nodes, constants, {*self.variables}, self.inputs, self.wiring(), norms, self.dtype)
-
-    def _run(self, inputs: Sequence[torch.Tensor], names: tuple[str, ...]) -> list[torch.Tensor]:
-        if len(inputs) != len(self.inputs):
-            raise DataError(
-                f"the graph has {len(self.inputs)} inputs ({', '.join(self.inputs)}), {len(inputs)} are given"
-            )
-        form = self.training, self.training and self.dropout, names
-        program = self._programs.get(form)
-        if program is None:
-            program = self._programs[form] = self._compile(names)
-        return program.run(inputs, [self.tensor(name) for name in program.tensors])
-
-    def _compile(self, names: tuple[str, ...]) -> Program:
-        if self._layout is None:
-            self.rebuild()
-        known = {name for node in self.nodes for name in node.outputs if name} | {*self.inputs, *self._keys}
-        for name in names:
-            if name not in known:
-                raise UnknownNameError("value", name, known)
-        drops = self.training and self.dropout
-        return Program(self._layout, self.inputs, names, is_training=self.training, dtype=self.dtype, drops=drops)
 
 
 def to_torch(
@@ -236,10 +77,14 @@ def from_torch(module: TorchGraph) -> Model:
 
     Returns:
         The model of the same nodes, names and metadata with the module's tensors in the types of the file.
+        Normalizations that were put in for training are folded.
 
     Raises:
         DataError: A tensor is not finite, or too large for the type that the file has.
     """
+    if module.norm_keys:
+        module = copy.deepcopy(module)
+        fold_norms(module)
     edits = Edits()
     for variable in module.variables.values():
         before = module.model.constants[variable.origin]

@@ -101,7 +101,9 @@ class Layout:
         entry = OPERATORS.find((node.domain, node.op_type, node.since_version))
         if entry is None:
             raise _unknown(node)
-        names = [self._wiring.get((node.index, slot), name) for slot, name in enumerate(node.inputs)]
+        wired = {slot: name for (index, slot), name in self._wiring.items() if index == node.index}
+        count = max([len(node.inputs), *(slot + 1 for slot in wired)])
+        names = [wired.get(slot, node.input(slot)) for slot in range(count)]
         measures = node.op_type in _MEASURES and not node.domain
         is_host = measures or all(self._is_hostable(name) for name in names)
         lowered = False

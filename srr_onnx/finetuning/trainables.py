@@ -44,7 +44,7 @@ class Variable:
 
     Attributes:
         name: The stored constant that it is; a new name where it parts from one that others read as well.
-        origin: The constant whose content it starts with.
+        origin: The constant whose content it starts with; of a bias that the file has not, the weight.
         uses: Node index and slot of those who read it instead of what the file names; empty where it has its old name.
         is_trainable: Whether it learns; else it follows the data.
     """
@@ -87,7 +87,7 @@ def find_variables(
     for name in dict.fromkeys(wanted.values()):
         uses = tuple(use for use, read in wanted.items() if read == name)
         roots = _float_roots(model, name)
-        others = {use for root in roots for use in _readers(model, root)} - set(wanted)
+        others = {use for root in roots for use in find_readers(model, root)} - set(wanted)
         if not others and not any(_is_shown(model, root) for root in roots):
             found.update((root, Variable(root, root, (), True)) for root in roots)
             continue
@@ -95,7 +95,7 @@ def find_variables(
         found[new] = Variable(new, name, uses, True)
         notes.append(f"{name!r} is read by others too: {_places(model, uses)} learns a tensor of its own, {new!r}")
     for use, name in statistics.items():
-        if name in model.stored and _readers(model, name) == [use] and not _is_shown(model, name):
+        if name in model.stored and find_readers(model, name) == [use] and not _is_shown(model, name):
             found[name] = Variable(name, name, (), False)
         else:
             new = names.take(f"{name}_followed")
@@ -164,8 +164,16 @@ def _float_roots(model: Model, name: str) -> list[str]:
     return sorted(root for root in roots if model.constants[root].size > 1) or roots
 
 
-def _readers(model: Model, root: str) -> list[Use]:
-    """Uses of a stored constant, and of what follows from it, by nodes that do not make a constant themselves."""
+def find_readers(model: Model, root: str) -> list[Use]:
+    """Find who reads a stored constant, or what follows from it, and does not make a constant.
+
+    Args:
+        model: Loaded model.
+        root: Name of the constant.
+
+    Returns:
+        Node index and slot of every use.
+    """
     names = {root, *(name for name, roots in model.roots.items() if root in roots)}
     return [
         (node.index, slot)
