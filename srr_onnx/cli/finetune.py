@@ -76,14 +76,10 @@ training_options = options.combine(
     _setting("weight_decay", float, "Decay of weights; biases and scales do not decay.", "NUMBER"),
     _setting("warmup", float, "Share of the steps in which the rate rises; then it falls along a cosine.", "SHARE"),
     _setting("clip", float, "Largest norm of the gradients; 0 does not clip.", "NUMBER"),
-    _setting(
-        "ema", float, "Decay of a moving average of the weights, which is written then; 0: none.", "DECAY"
-    ),
+    _setting("ema", float, "Decay of a moving average of the weights, which is written then; 0: none.", "DECAY"),
     _setting("precision", Precision, "Bits of the numbers that training computes in."),
     _setting("norms", Norms, "Whether folded normalizations are put back for training; auto: if the file has none."),
-    _setting(
-        "frozen", float, "Last share of the steps, in which statistics of normalizations stand still.", "SHARE"
-    ),
+    _setting("frozen", float, "Last share of the steps, in which statistics of normalizations stand still.", "SHARE"),
     _setting("recalibrate", click.IntRange(min=0), "Batches to take these statistics anew over in the end.", "N"),
     _setting("held_out", float, "Share of the samples that is kept to judge by.", "SHARE"),
     _setting("patience", click.IntRange(min=0), "Stop after so many epochs without a better figure; 0: never.", "N"),
@@ -237,9 +233,9 @@ def _show(result: FineTuned) -> None:
         ("cosine to the teacher's output", "cosine", "{:.4f}".format),
         ("KL from the teacher, nats", "kl", "{:.3g}".format),
     ):
-        found = [None if v.agreement is None else getattr(v.agreement, key) for v in pair]
-        if all(estimate is not None for estimate in found):
-            cells = [_write(estimate, write) for estimate in found]
+        found = [getattr(verdict.agreement, key, None) for verdict in pair]
+        cells = [_write(estimate, write) for estimate in found if estimate is not None]
+        if len(cells) == len(pair):
             rows.append((label, *cells, *[""] * (len(columns) - 3)))
     show_table(columns, rows)
     show_line()

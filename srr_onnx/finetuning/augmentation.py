@@ -127,7 +127,7 @@ def _warp(colors: Tensor, matrix: Sequence[Sequence[float]]) -> Tensor:
 def _gray(colors: Tensor) -> Tensor:
     if len(colors) != 3:
         return colors
-    return (colors * torch.tensor(_LUMA)[:, None, None]).sum(0, keepdim=True).expand_as(colors)
+    return torch.einsum("c,chw->hw", torch.tensor(_LUMA), colors).expand_as(colors)
 
 
 def _rotate(colors: Tensor, strength: float) -> Tensor:
@@ -161,7 +161,7 @@ def _stretch(colors: Tensor, strength: float) -> Tensor:
 
 def _posterize(colors: Tensor, strength: float) -> Tensor:
     levels = 2 ** (8 - round(12 * abs(strength)))
-    return (colors * (levels - 1)).round() / max(1, levels - 1)
+    return torch.round(colors * (levels - 1)) / max(1, levels - 1)
 
 
 # What RandAugment does to pictures (Cubuk et al., NeurIPS 2020, arXiv:1909.13719, section 3.2), by a strength in

@@ -92,6 +92,11 @@ class TrainingSamples(TorchDataset[_Sample]):
             inputs[name] = self._augmenter.change(inputs[name], rng)
         return _Sample(inputs, index, key, tuple(self._dataset.bad[known:]))
 
+    def feed(self, batch: TrainingBatch, names: Sequence[str]) -> list[Tensor]:
+        """Inputs of a batch, and those that all samples share, in a model's order."""
+        shared = self._dataset.shared
+        return [batch.inputs[name] if name in batch.inputs else torch.from_numpy(shared[name]) for name in names]
+
     def collate(self, samples: Sequence[_Sample]) -> TrainingBatch:
         """Put samples into a batch."""
         stacked = {name: np.stack([sample.inputs[name] for sample in samples]) for name in samples[0].inputs}

@@ -20,13 +20,15 @@ from srr_onnx.data.dataset import Dataset, split_held_out
 from srr_onnx.data.preprocessing import Preprocessing
 from srr_onnx.errors import DataError, OutputError, TrainingError
 from srr_onnx.finetuning.augmentation import make_augmenter
-from srr_onnx.finetuning.bridge import TorchGraph, to_torch
+from srr_onnx.finetuning.batch_norm import insert_norms
+from srr_onnx.finetuning.bridge import to_torch
 from srr_onnx.finetuning.datasets import Course, Order, TrainingSamples, make_loader
 from srr_onnx.finetuning.judging import Judge, Verdict
 from srr_onnx.finetuning.keeper import Keeper
 from srr_onnx.finetuning.objective import Objective, make_objective
 from srr_onnx.finetuning.options import TrainingOptions
 from srr_onnx.finetuning.run_folder import EpochRow, RunFolder, identify
+from srr_onnx.finetuning.torch_graph import TorchGraph
 from srr_onnx.finetuning.trainer import fit, freeze_unreached, make_trainer
 from srr_onnx.finetuning.training import Training
 from srr_onnx.graph.load import load_model
@@ -40,6 +42,8 @@ OnStage = Callable[[str, int, int], None]
 
 # Samples that are tried before training begins.
 _TRIED = 2
+# Samples that the statistics of normalizations are taken from, where these are put back.
+_NORMED = 512
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -161,6 +165,11 @@ def fine_tune(
     order = Order(
         len(training_set), _fit_batch(options, training_set), options.seed, options.processes, trainer.global_rank
     )
+    samples = TrainingSamples(training_set, options.seed)
+    if options.norms == "insert" or (
+        options.norms == "auto" and not any(node.op_type == "BatchNormalization" for node in model.nodes)
+    ):
+        _insert_norms(student, elder, samples, order, plan)
     training = Training(
         student,
         elder,
@@ -171,9 +180,9 @@ def fine_tune(
         classes=_count_classes(model, objective),
         steps=-(-order.per_epoch * options.epochs // options.accumulate),
     )
-    samples = TrainingSamples(training_set, options.seed, make_augmenter(model, dataset, options.augment))
     tried = samples.collate([samples[0, index] for index in range(min(_TRIED, len(samples)))])
     unreached = freeze_unreached(training, tried)
+    samples = TrainingSamples(training_set, options.seed, make_augmenter(model, dataset, options.augment))
     keeper = Keeper(options, order.per_epoch, judge, folder, student, tell)
     loader = make_loader(samples, Course(order, keeper.total, lambda: keeper.done), options.workers)
     fit(trainer, training, keeper, loader, folder.last if resume and folder.last.exists() else None)
@@ -203,6 +212,21 @@ def fine_tune(
         folder=folder.path,
         notes=_collect_notes(dataset, objective, student, unreached, keeper, before, after),
     )
+
+
+def _insert_norms(
+    student: TorchGraph, elder: TorchGraph | None, samples: TrainingSamples, order: Order, plan: Plan | None
+) -> None:
+    """Put normalizations back, with the statistics of the unpruned model where it is known which channels are the same."""
+    count = min(len(samples), _NORMED) // order.batch * order.batch
+    indices = [int(index) for index in order.shuffle(0)[:count]]
+    batches = (
+        samples.collate([samples[0, index] for index in indices[start : start + order.batch]])
+        for start in range(0, count, order.batch)
+    )
+    feeds = (samples.feed(batch, student.inputs) for batch in batches)
+    kept = None if plan is None else {name: keep for (name, axis), keep in plan.kept_positions().items() if axis == 1}
+    insert_norms(student, feeds, reference=elder if kept is not None else None, kept=kept)
 
 
 def _check_output(output: Path, read_from: Iterable[Any], *, force: bool) -> None:

@@ -14,13 +14,14 @@ import torch
 
 from srr_onnx.data.dataset import BadSample
 from srr_onnx.errors import TrainingError
-from srr_onnx.finetuning.bridge import TorchGraph, from_torch
+from srr_onnx.finetuning.bridge import from_torch
 from srr_onnx.finetuning.datasets import TrainingBatch
 from srr_onnx.finetuning.engine import lightning
 from srr_onnx.finetuning.judging import Judge
 from srr_onnx.finetuning.options import TrainingOptions
 from srr_onnx.finetuning.run_folder import EpochRow, RunFolder
 from srr_onnx.finetuning.schedule import Average
+from srr_onnx.finetuning.torch_graph import TorchGraph
 from srr_onnx.finetuning.training import Training
 from srr_onnx.graph.model import Model
 from srr_onnx.graph.save import save_model

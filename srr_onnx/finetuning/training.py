@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from srr_onnx.data.dataset import Array
-from srr_onnx.finetuning.bridge import TorchGraph
 from srr_onnx.finetuning.datasets import TrainingBatch, make_mixing_rng, mix
 from srr_onnx.finetuning.engine import lightning
 from srr_onnx.finetuning.objective import Objective
 from srr_onnx.finetuning.options import TrainingOptions
 from srr_onnx.finetuning.schedule import rate_at
+from srr_onnx.finetuning.torch_graph import TorchGraph
 
 _MOMENTUM = 0.9
 
