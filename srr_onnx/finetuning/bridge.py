@@ -6,15 +6,18 @@ Only the content of tensors changes on the way: nodes, names and metadata of the
 from __future__ import annotations
 
 import copy
+import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
+import onnx
 import torch
 
 from srr_onnx.errors import DataError, UnknownNameError, UnsupportedError
 from srr_onnx.finetuning.batch_norm import fold_norms
+from srr_onnx.finetuning.branches import make_branches, write_branches
 from srr_onnx.finetuning.layout import to_host, to_tensor
 from srr_onnx.finetuning.torch_graph import TorchGraph
 from srr_onnx.finetuning.trainables import find_variables
@@ -54,7 +57,21 @@ def to_torch(
         ModelError: The file cannot be read.
     """
     model = model if isinstance(model, Model) else load_model(model)
-    outputs = tuple(cut) or model.outputs
+    module = _build(model, tuple(cut) or model.outputs, train, dtype)
+    if cut:
+        left = len(model.nodes) - len(module.nodes)
+        module.notes.append(f"cut at {', '.join(map(repr, cut))}: {left} nodes are not run, they stay as they are")
+    return module
+
+
+def _build(
+    model: Model,
+    outputs: Sequence[str],
+    train: Sequence[str] | None,
+    dtype: torch.dtype,
+    outer: Collection[str] | None = None,
+) -> TorchGraph:
+    """The module of a graph, or of a branch, which reads outer values."""
     nodes = _needed(model, outputs)
     quantized = next((node for node in nodes if node.op_type in _QUANTIZED or node.op_type.startswith("QLinear")), None)
     if quantized is not None:
@@ -63,10 +80,18 @@ def to_torch(
             "quantize the result"
         )
     variables, notes = find_variables(model, nodes, train)
-    if cut:
-        left = len(model.nodes) - len(nodes)
-        notes = (*notes, f"cut at {', '.join(map(repr, cut))}: {left} nodes are not run, they stay as they are")
-    return TorchGraph(model, nodes, outputs, variables, dtype, notes)
+    if outer is not None:  # what is read from outside has its home there, and a tensor of its own has none in a branch
+        variables = tuple(v for v in variables if not v.uses and v.origin not in outer)
+    branches = {}
+    for node in nodes:
+        if node.op_type == "If" and not node.domain:
+            inner = None if train is None else ()
+            first, second = (
+                _build(branch, branch.outputs, inner, dtype, node.captured) for branch in make_branches(model, node)
+            )
+            branches[node.index] = first, second
+            notes = (*notes, f"{node.label!r} (If): only the branch that is taken learns")
+    return TorchGraph(model, nodes, outputs, variables, dtype, notes, branches)
 
 
 def from_torch(module: TorchGraph) -> Model:
@@ -86,19 +111,32 @@ def from_torch(module: TorchGraph) -> Model:
         module = copy.deepcopy(module)
         fold_norms(module)
     edits = Edits()
+    for name, array in _changed(module).items():
+        variable = module.variables[name]
+        if variable.uses:
+            edits.added[name] = array
+            for index, slot in variable.uses:
+                edits.node(index).inputs[slot] = name
+        else:
+            edits.tensors[name] = array
+    result = apply_edits(module.model, edits)
+    if not module.branches:
+        return result
+    proto = onnx.ModelProto()
+    proto.CopyFrom(result.proto)
+    write_branches(proto.graph, module, _changed)
+    return dataclasses.replace(result, proto=proto)
+
+
+def _changed(module: TorchGraph) -> dict[str, np.ndarray[Any, Any]]:
+    """Content of the tensors that are not as in the file, in the types of the file."""
+    found = {}
     for variable in module.variables.values():
         before = module.model.constants[variable.origin]
         tensor = module.tensor(variable.name).detach().cpu()
-        if torch.equal(tensor, to_tensor(before, module.dtype).to(tensor.dtype)):
-            continue
-        array = _to_type(variable.name, to_host(tensor), before.dtype)
-        if variable.uses:
-            edits.added[variable.name] = array
-            for index, slot in variable.uses:
-                edits.node(index).inputs[slot] = variable.name
-        else:
-            edits.tensors[variable.name] = array
-    return apply_edits(module.model, edits)
+        if not torch.equal(tensor, to_tensor(before, module.dtype).to(tensor.dtype)):
+            found[variable.name] = _to_type(variable.name, to_host(tensor), before.dtype)
+    return found
 
 
 def _to_type(name: str, array: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
@@ -123,7 +161,7 @@ def _needed(model: Model, outputs: Sequence[str]) -> list[Node]:
         UnknownNameError: There is no such value.
     """
     for name in outputs:
-        if name not in model.producers and name not in model.inputs:
+        if name not in model.producers and name not in model.inputs and name not in model.constants:
             raise UnknownNameError("value", name, model.producers)
     needed = set(outputs)
     found = []

@@ -7,7 +7,7 @@ content of an input or on a tensor that learns is a torch tensor. Which is which
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +15,8 @@ import torch
 
 from srr_onnx.errors import UnsupportedError
 from srr_onnx.finetuning import operators as _operators  # noqa: F401 - fills the registry
-from srr_onnx.finetuning.operators.call import OPERATORS, WAYS_OUT, Call, Function, Value
+from srr_onnx.finetuning.open_batch import rescale
+from srr_onnx.finetuning.operators.call import OPERATORS, WAYS_OUT, Call, Function, Operator, Value
 from srr_onnx.graph.cost import is_float
 from srr_onnx.graph.model import Node
 
@@ -58,6 +59,24 @@ class Operation:
     is_planned: bool = False
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Changes:
+    """What is run in another way than the file says.
+
+    Attributes:
+        wiring: Name of the value to be read, by node index and slot.
+        norms: What comes behind the node that makes a value, by the name of the value.
+        branches: What runs an If, and the outer values that it reads, by node index.
+        baked: Size of the first axis of what a node reads that a target was written for, by node index and slot of
+            the target.
+    """
+
+    wiring: Mapping[tuple[int, int], str]
+    norms: Mapping[str, torch.nn.Module]
+    branches: Mapping[int, tuple[Function, Sequence[str]]]
+    baked: Mapping[tuple[int, int], int]
+
+
 class Layout:
     """The steps of a graph.
 
@@ -66,8 +85,7 @@ class Layout:
         constants: Content of everything that stays constant, by name.
         tensors: Names of the tensors that may change.
         inputs: Names of the graph inputs.
-        wiring: Name of the value to be read, by node index and slot, where it is not what the file says.
-        norms: What comes behind the node that makes a value, by the name of the value.
+        changes: What is run in another way than the file says.
         dtype: What the module computes in.
 
     Attributes:
@@ -81,15 +99,14 @@ class Layout:
         constants: Mapping[str, Array],
         tensors: Collection[str],
         inputs: Collection[str],
-        wiring: Mapping[tuple[int, int], str],
-        norms: Mapping[str, torch.nn.Module],
+        changes: Changes,
         dtype: torch.dtype,
     ) -> None:
         self.operations: list[Operation] = []
         self.read: set[str] = set()
         self.host: dict[Key, Array] = {}
-        self._constants, self._tensors, self._wiring = constants, tensors, wiring
-        self._norms, self._dtype = norms, dtype
+        self._constants, self._tensors = constants, tensors
+        self._changes, self._dtype = changes, dtype
         self._made = {Key(name) for name in inputs}
         self._like = next((Key(name) for name in inputs), None)
         self._unsteady: set[str] = set()
@@ -98,14 +115,17 @@ class Layout:
                 self._add(node)
 
     def _add(self, node: Node) -> None:
+        function, captured = self._changes.branches.get(node.index, (None, ()))
         entry = OPERATORS.find((node.domain, node.op_type, node.since_version))
-        if entry is None:
+        if function is not None:
+            entry = Operator(function, frozenset({0}))
+        elif entry is None:
             raise _unknown(node)
-        wired = {slot: name for (index, slot), name in self._wiring.items() if index == node.index}
+        wired = {slot: name for (index, slot), name in self._changes.wiring.items() if index == node.index}
         count = max([len(node.inputs), *(slot + 1 for slot in wired)])
-        names = [wired.get(slot, node.input(slot)) for slot in range(count)]
+        names = [*(wired.get(slot, node.input(slot)) for slot in range(count)), *captured]
         measures = node.op_type in _MEASURES and not node.domain
-        is_host = measures or all(self._is_hostable(name) for name in names)
+        is_host = measures or (function is None and all(self._is_hostable(name) for name in names))
         lowered = False
         keys: list[Key | None] = []
         for slot, name in enumerate(names):
@@ -115,21 +135,21 @@ class Layout:
                 keys.append(Key(name, True) if self._is_hostable(name) else Key(name))
             elif is_host or slot in entry.host:
                 lowered = lowered or not self._is_hostable(name)
-                keys.append(self._host_key(node, name))
+                keys.append(self._fitted_key(node, slot, self._host_key(node, name)))
             else:
                 keys.append(self._tensor_key(node, name))
         is_unsteady = lowered or node.op_type in _DATA_SHAPED or any(name in self._unsteady for name in names)
         if is_unsteady:
             self._unsteady.update(node.outputs)
         outputs = tuple(Key(name, is_host) if name else None for name in node.outputs)
-        function = _on_host(entry.function, entry.host) if is_host else entry.function
-        norm = self._norms.get(node.outputs[0])
+        compute = _on_host(entry.function, entry.host) if is_host else entry.function
+        norm = self._changes.norms.get(node.outputs[0])
         if norm is not None:
             raw, whole = Key(f"{node.outputs[0]} before its norm"), Key(node.outputs[0])
-            self._append(Operation(node, function, tuple(keys), (raw, *outputs[1:])))
+            self._append(Operation(node, compute, tuple(keys), (raw, *outputs[1:])))
             self._append(Operation(node, lambda call, x: norm(x), (raw,), (whole,)))
         else:
-            self._append(Operation(node, function, tuple(keys), outputs, is_host and not is_unsteady))
+            self._append(Operation(node, compute, tuple(keys), outputs, is_host and not is_unsteady))
 
     def _append(self, operation: Operation) -> None:
         self.operations.append(operation)
@@ -147,6 +167,16 @@ class Layout:
             else:
                 self._append(Operation(node, lambda call, x: to_host(x), (Key(name),), (key,)))
         return key
+
+    def _fitted_key(self, node: Node, slot: int, key: Key) -> Key:
+        """A target that grows with what the node reads, where a batch may be written into it."""
+        first, source = self._changes.baked.get((node.index, slot)), Key(node.inputs[0])
+        if first is None or source not in self._made:
+            return key
+        fitted = Key(f"{key.name} for {node.outputs[0]}", True)
+        is_planned = source.name not in self._unsteady
+        self._append(Operation(node, rescale(first), (source, key), (fitted,), is_planned))
+        return fitted
 
     def _tensor_key(self, node: Node, name: str) -> Key:
         key = Key(name)

@@ -10,11 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
-from srr_onnx.errors import DataError, UnknownNameError
-from srr_onnx.finetuning.layout import Layout, to_tensor
+from srr_onnx.errors import DataError, SrrError, UnknownNameError
+from srr_onnx.finetuning.layout import Changes, Layout, to_tensor
+from srr_onnx.finetuning.open_batch import check_batch, find_baked, is_bound
+from srr_onnx.finetuning.operators.call import Call, Function
 from srr_onnx.finetuning.program import Program
 from srr_onnx.finetuning.trainables import Variable
 from srr_onnx.graph.model import Model, Node
@@ -32,6 +35,7 @@ class TorchGraph(nn.Module):
         variables: What may change.
         dtype: What is computed in.
         notes: One line for everything that is not as the file has it.
+        branches: Modules of both branches of every If, by node index.
 
     Attributes:
         model: The model.
@@ -40,6 +44,7 @@ class TorchGraph(nn.Module):
         outputs: Names of the values that `forward` gives.
         variables: What may change, by name.
         names: State-dict key of every tensor, by its name in the file.
+        branches: Modules of both branches of every If, by node index as text.
         norms: Normalizations that training puts behind layers; see `batch_norm`.
         norm_keys: Key in `norms` by the name of the value that a layer makes.
         dropout: Whether Dropout nodes drop in training mode.
@@ -54,12 +59,14 @@ class TorchGraph(nn.Module):
         variables: Sequence[Variable],
         dtype: torch.dtype,
         notes: Sequence[str] = (),
+        branches: Mapping[int, tuple[TorchGraph, TorchGraph]] = MappingProxyType({}),
     ) -> None:
         super().__init__()
         self.model, self.nodes = model, tuple(nodes)
         self.inputs, self.outputs = tuple(model.inputs), tuple(outputs)
         self.variables = {variable.name: variable for variable in variables}
         self.dtype, self.notes = dtype, list(notes)
+        self.branches = nn.ModuleDict({str(index): nn.ModuleList(pair) for index, pair in branches.items()})
         self.norms = nn.ModuleDict()
         self.norm_keys: dict[str, str] = {}
         self.dropout = False
@@ -69,6 +76,9 @@ class TorchGraph(nn.Module):
             self.add_tensor(
                 variable.name, to_tensor(model.constants[variable.origin], dtype), is_trainable=variable.is_trainable
             )
+        self._baked = find_baked(model)
+        self._stated = [torch.Size(shape[:1]) for shape in model.inputs.values()]
+        self._is_bound = is_bound(model, self._baked)
         self._layout: Layout = self._make_layout({})
         for name in sorted(self._layout.read):
             self.add_tensor(name, to_tensor(model.constants[name], dtype), is_trainable=False)
@@ -172,18 +182,35 @@ class TorchGraph(nn.Module):
         model = self.model
         live = {name for name in model.constants if not roots.isdisjoint(model.roots.get(name, {name}))}
         constants = {name: array for name, array in model.constants.items() if name not in live}
-        return Layout(self.nodes, constants, {*self.variables}, self.inputs, self.wiring(), norms, self.dtype)
+        branches = {int(index): _take_branch(pair) for index, pair in self.branches.items()}
+        changes = Changes(self.wiring(), norms, branches, self._baked)
+        return Layout(self.nodes, constants, {*self.variables}, self.inputs, changes, self.dtype)
 
     def _run(self, inputs: Sequence[torch.Tensor], names: tuple[str, ...]) -> list[torch.Tensor]:
         if len(inputs) != len(self.inputs):
             raise DataError(
                 f"the graph has {len(self.inputs)} inputs ({', '.join(self.inputs)}), {len(inputs)} are given"
             )
+        if self._is_bound and [tensor.shape[:1] for tensor in inputs] != self._stated:
+            self._open(inputs)
         form = self.training, self.training and self.dropout, names
         program = self._programs.get(form)
         if program is None:
             program = self._programs[form] = self._compile(names)
         return program.run(inputs, [self.tensor(name) for name in program.tensors])
+
+    def _open(self, inputs: Sequence[torch.Tensor]) -> None:
+        """Try out whether the graph takes another batch than the file states."""
+        was_training, self._is_bound = self.training, False
+        self.eval()
+        try:
+            with torch.no_grad():
+                check_batch(self.model, lambda feeds: self._run(feeds, self.outputs), inputs)
+        except SrrError:
+            self._is_bound = True
+            raise
+        finally:
+            self.train(was_training)
 
     def _compile(self, names: tuple[str, ...]) -> Program:
         if self._layout is None:
@@ -194,3 +221,13 @@ class TorchGraph(nn.Module):
                 raise UnknownNameError("value", name, known)
         drops = self.training and self.dropout
         return Program(self._layout, self.inputs, names, is_training=self.training, dtype=self.dtype, drops=drops)
+
+
+def _take_branch(pair: Any) -> tuple[Function, Sequence[str]]:
+    """What runs an If, and the outer values that it reads."""
+
+    def run(call: Call, condition: np.ndarray[Any, Any], *captured: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        found: tuple[torch.Tensor, ...] = pair[0 if condition.item() else 1](*captured)
+        return found
+
+    return run, pair[0].inputs
