@@ -166,9 +166,8 @@ def fine_tune(
         len(training_set), _fit_batch(options, training_set), options.seed, options.processes, trainer.global_rank
     )
     samples = TrainingSamples(training_set, options.seed)
-    if options.norms == "insert" or (
-        options.norms == "auto" and not any(node.op_type == "BatchNormalization" for node in model.nodes)
-    ):
+    has_norms = any(node.op_type == "BatchNormalization" for node in model.nodes)
+    if options.norms == "insert" or (options.norms == "auto" and not has_norms):
         _insert_norms(student, elder, samples, order, plan)
     training = Training(
         student,
@@ -217,8 +216,8 @@ def fine_tune(
 def _insert_norms(
     student: TorchGraph, elder: TorchGraph | None, samples: TrainingSamples, order: Order, plan: Plan | None
 ) -> None:
-    """Put normalizations back, with the statistics of the unpruned model where it is known which channels are the same."""
-    count = min(len(samples), _NORMED) // order.batch * order.batch
+    """Put normalizations back, with statistics of the unpruned model where it is known which channels are the same."""
+    count = max(1, min(len(samples), _NORMED) // order.batch) * order.batch
     indices = [int(index) for index in order.shuffle(0)[:count]]
     batches = (
         samples.collate([samples[0, index] for index in indices[start : start + order.batch]])

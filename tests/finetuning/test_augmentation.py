@@ -90,7 +90,10 @@ def test_colors_are_changed_alike_however_they_are_preprocessed(model, tmp_path,
         make_augmenter(model, dataset, ALL).change(dataset.fetch(0)["image"], rng(5)) for dataset in (plain, other)
     ]
     gain, zero = {"0..1": (1, 0), "-1..1": (2, -1), "0..255": (255, 0)}[preprocessing.range]
-    mean, std = (np.array(part or rest)[:, None, None] for part, rest in ((preprocessing.mean, [0.0]), (preprocessing.std, [1.0])))
+    mean, std = (
+        np.array(part or rest)[:, None, None]
+        for part, rest in ((preprocessing.mean, [0.0]), (preprocessing.std, [1.0]))
+    )
     assert np.allclose((changed[0] * gain + zero - mean) / std, changed[1], rtol=1e-4, atol=1e-3 * gain)
 
 

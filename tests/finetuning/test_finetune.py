@@ -19,6 +19,7 @@ from srr_onnx.graph.load import load_model  # noqa: E402
 from srr_onnx.graph.save import save_model  # noqa: E402
 
 # Six batches an epoch, twelve in all.
+FAST = {"optimizer": "adamw", "lr": 0.02}
 QUICK = {"epochs": 2, "batch": 14, "checkpoint_every": 1, "lr": 0.05}
 
 
@@ -48,7 +49,7 @@ def same(first, second):
 
 
 def test_training_makes_a_better_file_of_the_same_graph(files):
-    found = train(files, epochs=8, teacher=None)
+    found = train(files, epochs=8, teacher=None, **FAST)
     before, after = onnx.load(files / "net.onnx"), onnx.load(files / "out.onnx")
     assert found.after.figure > max(0.5, found.before.figure + 0.2)
     assert found.after.accuracy.samples == found.judged_on == 10
@@ -69,7 +70,7 @@ def test_training_makes_a_better_file_of_the_same_graph(files):
 
 def test_a_student_becomes_like_its_teacher_without_labels(files):
     save_pictures(files / "data.npz", labelled=False)
-    found = train(files, epochs=8)
+    found = train(files, epochs=8, **FAST)
     assert found.after.accuracy is None and found.teacher is None
     assert found.after.agreement.kl.mean < found.before.agreement.kl.mean / 3
     assert found.after.figure == -found.after.agreement.kl.mean
@@ -255,7 +256,7 @@ def test_a_teacher_with_other_outputs(files):
     proto = net(seed=1)
     proto.graph.node[-1].output[0] = proto.graph.output[0].name = "scores"
     onnx.save(proto, files / "teacher.onnx")
-    with pytest.raises(DataError, match="their outputs differ: the reference has 'scores' .*, the candidate 'head'"):
+    with pytest.raises(DataError, match=r"their outputs differ: the reference has 'scores' .*, the candidate 'head'"):
         train(files)
 
 

@@ -2,8 +2,8 @@ import pytest
 
 pytest.importorskip("torch", reason="torch is not installed")
 
-from srr_onnx.errors import TrainingError  # noqa: E402
-from srr_onnx.finetuning.options import FREE, TrainingOptions  # noqa: E402
+from srr_onnx.errors import TrainingError
+from srr_onnx.finetuning.options import FREE, TrainingOptions
 
 
 @pytest.mark.parametrize(
