@@ -161,7 +161,7 @@ def _stretch(colors: Tensor, strength: float) -> Tensor:
 
 def _posterize(colors: Tensor, strength: float) -> Tensor:
     levels = 2 ** (8 - round(12 * abs(strength)))
-    return torch.round(colors * (levels - 1)) / max(1, levels - 1)
+    return torch.div(torch.round(colors * (levels - 1)), max(1, levels - 1))
 
 
 # What RandAugment does to pictures (Cubuk et al., NeurIPS 2020, arXiv:1909.13719, section 3.2), by a strength in

@@ -10,18 +10,20 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from srr_onnx.data.dataset import Dataset, split_held_out
 from srr_onnx.data.preprocessing import Preprocessing
 from srr_onnx.errors import DataError, OutputError, TrainingError
 from srr_onnx.finetuning.augmentation import make_augmenter
 from srr_onnx.finetuning.batch_norm import insert_norms
-from srr_onnx.finetuning.bridge import to_torch
+from srr_onnx.finetuning.bridge import from_torch, to_torch
 from srr_onnx.finetuning.datasets import Course, Order, TrainingSamples, make_loader
 from srr_onnx.finetuning.judging import Judge, Verdict
 from srr_onnx.finetuning.keeper import Keeper
@@ -165,10 +167,10 @@ def fine_tune(
     order = Order(
         len(training_set), _fit_batch(options, training_set), options.seed, options.processes, trainer.global_rank
     )
-    samples = TrainingSamples(training_set, options.seed)
+    plain = TrainingSamples(training_set, options.seed)
     has_norms = any(node.op_type == "BatchNormalization" for node in model.nodes)
     if options.norms == "insert" or (options.norms == "auto" and not has_norms):
-        _insert_norms(student, elder, samples, order, plan)
+        _insert_norms(student, elder, plain, order, plan)
     training = Training(
         student,
         elder,
@@ -179,7 +181,7 @@ def fine_tune(
         classes=_count_classes(model, objective),
         steps=-(-order.per_epoch * options.epochs // options.accumulate),
     )
-    tried = samples.collate([samples[0, index] for index in range(min(_TRIED, len(samples)))])
+    tried = plain.collate([plain[0, index] for index in range(min(_TRIED, len(plain)))])
     unreached = freeze_unreached(training, tried)
     samples = TrainingSamples(training_set, options.seed, make_augmenter(model, dataset, options.augment))
     keeper = Keeper(options, order.per_epoch, judge, folder, student, tell)
@@ -189,13 +191,15 @@ def fine_tune(
         return None
 
     tell("compare", 0, 1)
-    trained = load_model(folder.best, input_shapes)
+    trained, best = load_model(folder.best, input_shapes), keeper.best
+    assert best is not None, "a training has an epoch at least"
+    if options.recalibrate:
+        other = _recalibrate(keeper, student, _read_plain(plain, order, student, options.recalibrate))
+        trained = other if judge.measure(other).figure > best.figure else trained
     if output is not None:
         tell("save", 0, 1)
         save_model(trained, output, force=force)
         trained = load_model(output, input_shapes)
-    best = keeper.best
-    assert best is not None, "a training has an epoch at least"
     after = judge.measure(trained, is_final=True)
     tell("done", 1, 1)
     return FineTuned(
@@ -217,15 +221,27 @@ def _insert_norms(
     student: TorchGraph, elder: TorchGraph | None, samples: TrainingSamples, order: Order, plan: Plan | None
 ) -> None:
     """Put normalizations back, with statistics of the unpruned model where it is known which channels are the same."""
-    count = max(1, min(len(samples), _NORMED) // order.batch) * order.batch
-    indices = [int(index) for index in order.shuffle(0)[:count]]
-    batches = (
-        samples.collate([samples[0, index] for index in indices[start : start + order.batch]])
-        for start in range(0, count, order.batch)
-    )
-    feeds = (samples.feed(batch, student.inputs) for batch in batches)
-    kept = None if plan is None else {name: keep for (name, axis), keep in plan.kept_positions().items() if axis == 1}
+    feeds = _read_plain(samples, order, student, max(1, _NORMED // order.batch))
+    kept = None
+    if plan is not None:
+        kept = {name: keep.tolist() for (name, axis), keep in plan.kept_positions().items() if axis == 1}
     insert_norms(student, feeds, reference=elder if kept is not None else None, kept=kept)
+
+
+def _read_plain(samples: TrainingSamples, order: Order, student: TorchGraph, batches: int) -> Iterator[list[Tensor]]:
+    """Inputs of a few batches of the first epoch."""
+    for keys in dataclasses.replace(order, processes=1, rank=0).keys(0, min(batches, order.per_epoch)):
+        yield samples.feed(samples.collate([samples[key] for key in keys]), student.inputs)
+
+
+@torch.no_grad()
+def _recalibrate(keeper: Keeper, student: TorchGraph, feeds: Iterable[Sequence[Tensor]]) -> Model:
+    """The student with statistics of its normalizations from samples that nothing was done to."""
+    with keeper.applied(student):
+        student.train()
+        for feed in feeds:
+            student(*feed)
+        return from_torch(student)
 
 
 def _check_output(output: Path, read_from: Iterable[Any], *, force: bool) -> None:

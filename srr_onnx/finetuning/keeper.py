@@ -6,6 +6,7 @@ progress counters, and there is one kind of place to go on from. Our epochs are 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -23,7 +24,6 @@ from srr_onnx.finetuning.run_folder import EpochRow, RunFolder
 from srr_onnx.finetuning.schedule import Average
 from srr_onnx.finetuning.torch_graph import TorchGraph
 from srr_onnx.finetuning.training import Training
-from srr_onnx.graph.model import Model
 from srr_onnx.graph.save import save_model
 
 OnStage = Callable[[str, int, int], None]
@@ -83,12 +83,9 @@ class Keeper(lightning.Callback):
         is_stale = best is not None and patience > 0 and self.rows[-1].epoch - best.epoch >= patience
         return self.done >= self.total or is_stale
 
-    def export(self, student: TorchGraph) -> Model:
-        """The student as a model: with averaged weights, if there is an average."""
-        if self._average is None:
-            return from_torch(student)
-        with self._average.applied(student):
-            return from_torch(student)
+    def applied(self, student: TorchGraph) -> contextlib.AbstractContextManager[None]:
+        """Give the student the averaged weights, while a block runs, if there is an average."""
+        return contextlib.nullcontext() if self._average is None else self._average.applied(student)
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps; Lightning asks."""
@@ -161,7 +158,8 @@ class Keeper(lightning.Callback):
         self._check_weights(pl_module.student)
         figure, best = 0.0, self.best
         if trainer.is_global_zero:
-            model = self.export(pl_module.student)
+            with self.applied(pl_module.student):
+                model = from_torch(pl_module.student)
             figure = self._judge.measure(model).figure
             if best is None or figure > best.figure:
                 save_model(model, self._folder.best, force=True)

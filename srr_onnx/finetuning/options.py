@@ -50,7 +50,8 @@ class TrainingOptions:
             folded, and folds them again in the end; "keep" trains the graph as it is; "auto" inserts where the file has
             no normalization.
         frozen: Share of the steps, at the end, in which the statistics of normalizations stand still.
-        recalibrate: Batches over which the statistics are taken anew in the end, if that helps; 0: none.
+        recalibrate: Batches over which the statistics are taken anew in the end, from samples as they are; what comes
+            of it is kept if it is better. 0: none.
         held_out: Share of the samples that is not trained on, by which the result is judged.
         patience: Epochs without a better figure after which training stops; 0 never does.
         checkpoint_every: Steps between checkpoints; one is made after every epoch too.

@@ -102,7 +102,7 @@ def test_every_setting_is_an_option_with_the_same_usual_value(run, files):
         (("--lr", "-1"), 1, "error: lr is -1.0: give above 0"),
         (("--loss", "both", "--temperature", "0"), 1, "error: temperature is 0.0: give above 0"),
         (("--resume",), 1, "'out.run' holds no run to go on with: leave --resume out, or give its --run-dir"),
-        (("--head", "nothing"), 1, "unknown value of the model 'nothing'"),
+        (("--head", "nothing"), 2, "unknown value of the model 'nothing'"),
         (("--accelerator", "abacus"), 1, "error: training cannot be set up: "),
         (("--accelerator", "cuda"), 1, "error: training cannot be set up: "),
     ],
@@ -177,13 +177,13 @@ def kill_during(folder, moments, *more):
 KILLS = int(os.environ.get("SRR_ONNX_KILLS", "2"))
 
 
-def test_killed_runs_go_on_to_the_same_weights(files):
-    settings = ("--epochs", 30 * KILLS, "--checkpoint-every", 1, "--ema", 0.9)
+def test_killed_runs_go_on_to_the_same_weights(run, files):
+    settings = ("--epochs", 10 * KILLS, "--checkpoint-every", 1, "--ema", 0.9)
     rng = random.Random(os.environ.get("SRR_ONNX_SEED", "0"))
     moments = [rng.uniform(0, 0.4) for _ in range(KILLS)]
     assert kill_during(files, moments, *settings) == KILLS
     finish(start(*settings, "--resume", folder=files))
-    finish(start(*settings, folder=files, out="whole.onnx"))
+    assert run(*words(*settings, out="whole.onnx")).exit_code == 0
     one, other = weights(files / "out.onnx"), weights(files / "whole.onnx")
     assert all(np.array_equal(one[name], other[name]) for name in other)
     assert (files / "out.run" / "epochs.csv").read_text() == (files / "whole.run" / "epochs.csv").read_text()
@@ -192,14 +192,13 @@ def test_killed_runs_go_on_to_the_same_weights(files):
     )
 
 
-def test_two_processes_train_like_one(files):
+def test_two_processes_train_like_one(run, files):
     settings = ("--epochs", 3, "--norms", "keep", "--accelerator", "cpu", "--format", "json")
-    printed = [
-        json.loads(finish(start(*settings, "--devices", count, folder=files, out=f"{count}.onnx"))) for count in (1, 2)
-    ]
+    two = json.loads(finish(start(*settings, "--devices", 2, folder=files, out="2.onnx")))
+    single = json.loads(run(*words(*settings, out="1.onnx")).stdout)
     one, other = weights(files / "1.onnx"), weights(files / "2.onnx")
     for name in one:
         assert np.allclose(one[name], other[name], rtol=1e-4, atol=1e-5), name
-    assert printed[0]["best_epoch"] == printed[1]["best_epoch"]
-    losses = [[epoch["figure"] for epoch in found["epochs"]] for found in printed]
-    assert losses[0] == pytest.approx(losses[1], abs=1e-4)
+    assert single["best_epoch"] == two["best_epoch"]
+    figures = [[epoch["figure"] for epoch in found["epochs"]] for found in (single, two)]
+    assert figures[0] == pytest.approx(figures[1], abs=1e-4)

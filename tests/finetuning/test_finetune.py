@@ -295,3 +295,30 @@ def test_a_model_in_memory_is_trained_too(files):
     found = train(files, source=model)
     save_model(found.model, files / "again.onnx")
     assert same(files / "again.onnx", files / "out.onnx")
+
+
+def test_statistics_are_taken_anew_only_if_that_helps(files, monkeypatch):
+    save_net(files / "net.onnx", norms=True)
+    train(files, "plain")
+    judged = []
+    measure = module.Judge.measure
+
+    def listen(self, model, **options):
+        judged.append(model)
+        return measure(self, model, **options)
+
+    monkeypatch.setattr(module.Judge, "measure", listen)
+    found = train(files, recalibrate=3)
+    # before, two epochs, taken anew, what was written, the teacher
+    assert len(judged) == 6
+    statistics = [model.constants["first.mean"] for model in judged[:4]]
+    assert not np.array_equal(statistics[2], statistics[3])
+    better = measure(module.Judge(found.model, None, _held_out(files)), judged[3]).figure > found.best.figure
+    assert same(files / "plain.onnx", files / "out.onnx") is not better
+
+
+def _held_out(files):
+    from srr_onnx.data.read import open_data
+
+    dataset = open_data(files / "data.npz", load_model(files / "net.onnx"))
+    return module._split(dataset, TrainingOptions(**QUICK))[1]
