@@ -18,9 +18,9 @@ from training_models import save_net, save_pictures
 torch = pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("lightning_utilities", reason="Lightning is not installed")
 
-from PIL import Image
+from PIL import Image  # noqa: E402
 
-from srr_onnx.finetuning.options import TrainingOptions
+from srr_onnx.finetuning.options import TrainingOptions  # noqa: E402
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "finetuning"))
 
