@@ -93,6 +93,9 @@ class TrainingOptions:
     accelerator: str = "auto"
 
     def __post_init__(self) -> None:
+        for key, choices in (("loss", Loss), ("optimizer", Optimizer), ("precision", Precision), ("norms", Norms)):
+            known = get_args(choices)
+            _check(key, getattr(self, key), getattr(self, key) in known, f"one of {', '.join(known)}")
         for key in ("epochs", "batch", "accumulate", "checkpoint_every", "devices", "nodes"):
             _check(key, getattr(self, key), getattr(self, key) >= 1, "at least 1")
         for key in ("recalibrate", "patience", "seed", "workers", "mixup", "weight_decay", "clip", "feature_weight"):
@@ -103,9 +106,6 @@ class TrainingOptions:
             _check(key, getattr(self, key), 0 < getattr(self, key) < 1, "between 0 and 1")
         for key, value in (("temperature", self.temperature), ("lr", self.rate)):
             _check(key, value, 0 < value < math.inf, "above 0")
-        for key, choices in (("loss", Loss), ("optimizer", Optimizer), ("precision", Precision), ("norms", Norms)):
-            known = get_args(choices)
-            _check(key, getattr(self, key), getattr(self, key) in known, f"one of {', '.join(known)}")
         for name in self.augment:
             _check("augment", name, name in get_args(Augmentation), f"some of {', '.join(get_args(Augmentation))}")
         if self.batch % self.processes:
@@ -116,7 +116,7 @@ class TrainingOptions:
     @property
     def rate(self) -> float:
         """Highest learning rate."""
-        return RATES.get(self.optimizer, 0.0) if self.lr is None else self.lr
+        return RATES[self.optimizer] if self.lr is None else self.lr
 
     @property
     def processes(self) -> int:
