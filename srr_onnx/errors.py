@@ -40,6 +40,10 @@ class TargetError(SrrError):
     """Where a model is to run is not there, or does not run it."""
 
 
+class TrainingError(SrrError):
+    """Training cannot begin with these settings, go on from there, or has gone astray."""
+
+
 class OutputError(SrrError):
     """The result cannot be written where it was asked for."""
 

@@ -218,7 +218,7 @@ def make_score_options(
     return ScoreOptions(seed=seed, srr=srr)
 
 
-def default_output(model: Path) -> Path:
+def default_output(model: Path, kind: str = "pruned") -> Path:
     """The file that is written where none is named: model.onnx becomes model.pruned.onnx.
 
     Raises:
@@ -227,4 +227,4 @@ def default_output(model: Path) -> Path:
     if not model.name:
         raise ModelError(f"{str(model)!r} is a directory: give the .onnx file in it")
     stem = model.name[: -len(".onnx")] if model.name.endswith(".onnx") else model.name
-    return model.with_name(f"{stem}.pruned.onnx")
+    return model.with_name(f"{stem}.{kind}.onnx")

@@ -29,6 +29,8 @@ _TEXTS = {
     "save": "writing",
     "evaluate": "running the model on samples",
     "measure": "measuring",
+    "prepare": "making the graph trainable",
+    "train": "training",
     "record": "measuring every node",
     "open": "opening the models in processes of their own",
 }

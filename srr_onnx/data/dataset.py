@@ -39,6 +39,23 @@ class Samples(Protocol):
         ...
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Part:
+    """Some of the samples of others."""
+
+    whole: Samples
+    indices: Labels
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def name_of(self, index: int) -> str:
+        return self.whole.name_of(int(self.indices[index]))
+
+    def fetch(self, index: int) -> Mapping[str, Array]:
+        return self.whole.fetch(int(self.indices[index]))
+
+
 @dataclasses.dataclass(frozen=True)
 class BadSample:
     """A sample that could not be read: its name and why."""
@@ -151,6 +168,30 @@ class Dataset:
             self.preprocessing,
         )
 
+    def select(self, indices: Sequence[int] | Labels) -> Dataset:
+        """Make a data set of some of the samples.
+
+        Args:
+            indices: Which, in this order.
+
+        Returns:
+            The data set; it counts bad samples anew.
+
+        Raises:
+            DataError: There are none.
+        """
+        chosen = np.asarray(indices, np.int64)
+        return Dataset(
+            _Part(self._samples, chosen),
+            self.name,
+            self._text,
+            None if self.labels is None else self.labels[chosen],
+            self.classes,
+            self.shared,
+            self.is_made_up,
+            self.preprocessing,
+        )
+
     def batches(self, size: int, indices: Sequence[int] | Labels | None = None) -> Iterator[Batch]:
         """Read samples in batches.
 
@@ -172,7 +213,7 @@ class Dataset:
         waiting: list[tuple[int, Mapping[str, Array]]] = []
         count = 0
         for index in map(int, wanted):
-            sample = self._fetch(index)
+            sample = self.fetch(index)
             if sample is None:
                 continue
             waiting.append((index, sample))
@@ -190,7 +231,8 @@ class Dataset:
                 f"{first.reason}"
             )
 
-    def _fetch(self, index: int) -> Mapping[str, Array] | None:
+    def fetch(self, index: int) -> Mapping[str, Array] | None:
+        """Read one sample: inputs by name, without batch axis; None where it cannot be read, which `bad` then tells."""
         if index in self._bad_indices:
             return None
         try:

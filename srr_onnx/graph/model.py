@@ -55,6 +55,9 @@ class Node:
     attributes: Mapping[str, Any]
     captured: tuple[str, ...] = ()
 
+    def __deepcopy__(self, memo: object) -> Node:
+        return self  # nothing in it ever changes
+
     @property
     def label(self) -> str:
         """A name for messages: the node's own, else operator and first output."""
@@ -106,6 +109,9 @@ class Model:
     elsewhere: Mapping[str, Shape] = dataclasses.field(default_factory=dict)
     is_inlined: bool = False
     measured: Mapping[str, Shape] = dataclasses.field(default_factory=dict)
+
+    def __deepcopy__(self, memo: object) -> Model:
+        return self  # nothing in it ever changes
 
     @cached_property
     def sha256(self) -> str:

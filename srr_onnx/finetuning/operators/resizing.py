@@ -1,0 +1,198 @@
+"""FINE-TUNE: Resize and Upsample, place by place as onnxruntime computes them.
+
+Axes are resized one after the other. A new place of an axis lies somewhere between the old ones: where is a matter of
+the coordinate mode, computed in float32 as the runtime does, so that both round alike; how many old places it reads,
+one, two or four, is a matter of the mode.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from srr_onnx.finetuning.operators.call import Call, operator
+from srr_onnx.finetuning.operators.shaping import given_axes
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Span:
+    """How one axis is resized.
+
+    Attributes:
+        axis: The axis.
+        before: Its size.
+        after: Its new size.
+        scale: New size by old size, as the file has it: not whole sizes need not divide to it.
+        start: Where the region of interest begins, as a share of the axis.
+        end: Where it ends.
+    """
+
+    axis: int
+    before: int
+    after: int
+    scale: float
+    start: float = 0.0
+    end: float = 1.0
+
+
+@operator("Upsample", since=(7, 9), host=(1,))
+@operator("Resize", since=(10,), host=(1,))
+def upsample(call: Call, x: Tensor, scales: Array | None = None) -> Tensor:
+    """Other sizes by scales; the first places of old and new axes lie on each other."""
+    factors = np.asarray(call.attribute("scales") if scales is None else scales, np.float32)
+    return _resize(call, x, _by_scales(range(x.ndim), x.shape, factors), "asymmetric", "simple")
+
+
+@operator("Resize", since=(11, 13, 18, 19), host=(1, 2, 3))
+def resize(
+    call: Call, x: Tensor, roi: Array | None = None, scales: Array | None = None, sizes: Array | None = None
+) -> Tensor:
+    """Other sizes by scales or sizes of some axes, or of a region of interest of them."""
+    if call.attribute("antialias", 0):
+        raise call.refuse("filters before it shrinks (antialias = 1)")
+    axes = given_axes(call, None, x.ndim) or range(x.ndim)
+    if scales is not None and scales.size:
+        spans = _by_scales(axes, x.shape, scales.astype(np.float32))
+    elif sizes is not None:
+        spans = _by_sizes(axes, x.shape, sizes, call.attribute("keep_aspect_ratio_policy", "stretch"))
+    else:
+        raise call.refuse("has neither scales nor sizes")
+    coordinates = call.attribute("coordinate_transformation_mode", "half_pixel")
+    if coordinates == "tf_crop_and_resize" and roi is not None:
+        ends = roi.reshape(2, -1).T.tolist()
+        spans = [dataclasses.replace(s, start=low, end=high) for s, (low, high) in zip(spans, ends, strict=True)]
+    return _resize(call, x, spans, coordinates, call.attribute("nearest_mode", "round_prefer_floor"))
+
+
+def _by_scales(axes: Sequence[int], shape: Sequence[int], scales: Array) -> list[_Span]:
+    """Axes that grow by scales in float32; parts of places are cut off."""
+    return [
+        _Span(axis, shape[axis], int(np.float32(shape[axis]) * scale), float(scale))
+        for axis, scale in zip(axes, scales, strict=True)
+    ]
+
+
+def _by_sizes(axes: Sequence[int], shape: Sequence[int], sizes: Array, policy: str) -> list[_Span]:
+    """Axes that get sizes, or all the scale of the one that grows least (`not_larger`) or most (`not_smaller`)."""
+    before = np.array([shape[axis] for axis in axes], np.float32)
+    scales = sizes.astype(np.float32) / before
+    if policy != "stretch":
+        scales = np.full_like(scales, scales.min() if policy == "not_larger" else scales.max())
+        sizes = np.floor(scales * before + np.float32(0.5))
+    return [
+        _Span(axis, shape[axis], int(size), float(scale))
+        for axis, size, scale in zip(axes, sizes, scales, strict=True)
+    ]
+
+
+def _resize(call: Call, x: Tensor, spans: Iterable[_Span], coordinates: str, nearest_mode: str) -> Tensor:
+    mode = call.attribute("mode", "nearest")
+    dtype = x.dtype
+    outside = torch.zeros((), dtype=torch.bool, device=x.device)
+    if mode != "nearest" and not x.is_floating_point():
+        x = x.float()
+    for span in spans:
+        if span.scale == 1:
+            continue
+        places = _COORDINATES[coordinates](torch.arange(span.after, dtype=torch.float32), span)
+        if coordinates == "tf_crop_and_resize":
+            beyond = (places < 0) | (places > span.before - 1)
+            outside = outside | _along(beyond.to(x.device), span.axis, x.ndim)
+        if mode == "nearest":
+            taps = [(_NEAREST[nearest_mode](places, span), None)]
+        elif mode == "linear":
+            taps = _linear_taps(places, span.before)
+        else:
+            taps = _cubic_taps(places, span.before, call)
+        x = _read(x, span, taps)
+    if coordinates == "tf_crop_and_resize":
+        x = torch.where(outside, call.attribute("extrapolation_value", 0.0), x)
+    return x.to(dtype)
+
+
+def _read(x: Tensor, span: _Span, taps: Iterable[tuple[Tensor, Tensor | None]]) -> Tensor:
+    """The sum of old places, numbers beyond the edge meaning the edge, with weights."""
+    total = None
+    for numbers, weights in taps:
+        part = x.index_select(span.axis, numbers.long().clamp(0, span.before - 1).to(x.device))
+        if weights is not None:
+            part = part * _along(weights.to(x), span.axis, x.ndim)
+        total = part if total is None else total + part
+    assert total is not None
+    return total
+
+
+def _along(vector: Tensor, axis: int, rank: int) -> Tensor:
+    """A vector as a value that is broadcast along all other axes."""
+    return vector.reshape([-1 if place == axis else 1 for place in range(rank)])
+
+
+def _linear_taps(places: Tensor, size: int) -> list[tuple[Tensor, Tensor | None]]:
+    """The two places around, the nearer with more weight."""
+    inside = places.clamp(0, size - 1)
+    low = inside.floor()
+    return [(low, 1 - (inside - low)), (low + 1, inside - low)]
+
+
+def _cubic_taps(places: Tensor, size: int, call: Call) -> list[tuple[Tensor, Tensor | None]]:
+    """The four places around, with Keys' cubic weights; those outside may be left out, the others then make up for it."""
+    a = call.attribute("cubic_coeff_a", -0.75)
+    low = places.floor()
+    part = places - low
+    far, near = [1 + part, 2 - part], [part, 1 - part]
+    outer = [((a * t - 5 * a) * t + 8 * a) * t - 4 * a for t in far]
+    inner = [((a + 2) * t - (a + 3)) * t * t + 1 for t in near]
+    weights = torch.stack([outer[0], *inner, outer[1]])  # (4, places)
+    numbers = torch.stack([low - 1, low, low + 1, low + 2])
+    if call.attribute("exclude_outside", 0):
+        weights = weights * ((numbers >= 0) & (numbers < size))
+        weights = weights / weights.sum(0)
+    return list(zip(numbers, weights, strict=True))
+
+
+def _align_corners(place: Tensor, span: _Span) -> Tensor:
+    return place * (span.before - 1) / (span.after - 1) if span.after > 1 else place * 0
+
+
+def _crop(place: Tensor, span: _Span) -> Tensor:
+    last = span.before - 1
+    if span.after > 1:
+        return np.float32(span.start) * last + place * (span.end - span.start) * last / (span.after - 1)
+    return place * 0 + 0.5 * (span.start + span.end) * last
+
+
+def _half_pixel(place: Tensor, span: _Span) -> Tensor:
+    return (place + 0.5) / span.scale - 0.5
+
+
+def _half_pixel_symmetric(place: Tensor, span: _Span) -> Tensor:
+    center = span.before / 2
+    return center * (1 - span.after / (span.scale * span.before)) + _half_pixel(place, span)
+
+
+# Where a new place lies among the old ones, by coordinate mode.
+_COORDINATES: dict[str, Callable[[Tensor, _Span], Tensor]] = {
+    "half_pixel": _half_pixel,
+    "half_pixel_symmetric": _half_pixel_symmetric,
+    "pytorch_half_pixel": lambda place, span: _half_pixel(place, span) if span.after > 1 else place * 0,
+    "align_corners": _align_corners,
+    "asymmetric": lambda place, span: place / span.scale,
+    "tf_half_pixel_for_nn": lambda place, span: (place + 0.5) / span.scale,
+    "tf_crop_and_resize": _crop,
+}
+# Which old place is the nearest, by mode. `simple` is that of Upsample: up when it shrinks, else down.
+_NEAREST: dict[str, Callable[[Tensor, _Span], Tensor]] = {
+    "round_prefer_floor": lambda place, span: place.floor() + (place - place.floor() > 0.5),
+    "round_prefer_ceil": lambda place, span: place.floor() + (place - place.floor() >= 0.5),
+    "floor": lambda place, span: place.floor(),
+    "ceil": lambda place, span: place.ceil(),
+    "simple": lambda place, span: place.ceil() if span.scale < 1 else place.floor(),
+}

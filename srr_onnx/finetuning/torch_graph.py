@@ -1,0 +1,233 @@
+"""FINE-TUNE: the module that a graph becomes.
+
+It holds the tensors of the file and runs its nodes; no layer is rebuilt, so any value can be asked for by its name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from srr_onnx.errors import DataError, SrrError, UnknownNameError
+from srr_onnx.finetuning.layout import Changes, Layout, to_tensor
+from srr_onnx.finetuning.open_batch import check_batch, find_baked, is_bound
+from srr_onnx.finetuning.operators.call import Call, Function
+from srr_onnx.finetuning.program import Program
+from srr_onnx.finetuning.trainables import Variable
+from srr_onnx.graph.model import Model, Node
+
+
+class TorchGraph(nn.Module):
+    """A graph that runs in torch.
+
+    Made by `to_torch`. Parameters are the tensors that learn; buffers are statistics and other constants.
+
+    Args:
+        model: The model; it stays as it is.
+        nodes: What is run of it, in execution order.
+        outputs: Names of the values that `forward` gives.
+        variables: What may change.
+        dtype: What is computed in.
+        notes: One line for everything that is not as the file has it.
+        branches: Modules of both branches of every If, by node index.
+
+    Attributes:
+        model: The model.
+        nodes: What is run of it.
+        inputs: Names of the graph inputs, in the order in which they are given.
+        outputs: Names of the values that `forward` gives.
+        variables: What may change, by name.
+        names: State-dict key of every tensor, by its name in the file.
+        branches: Modules of both branches of every If, by node index as text.
+        norms: Normalizations that training puts behind layers; see `batch_norm`.
+        norm_keys: Key in `norms` by the name of the value that a layer makes.
+        dropout: Whether Dropout nodes drop in training mode.
+        notes: One line for everything that is not as the file has it.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        nodes: Sequence[Node],
+        outputs: Sequence[str],
+        variables: Sequence[Variable],
+        dtype: torch.dtype,
+        notes: Sequence[str] = (),
+        branches: Mapping[int, tuple[TorchGraph, TorchGraph]] = MappingProxyType({}),
+    ) -> None:
+        super().__init__()
+        self.model, self.nodes = model, tuple(nodes)
+        self.inputs, self.outputs = tuple(model.inputs), tuple(outputs)
+        self.variables = {variable.name: variable for variable in variables}
+        self.dtype, self.notes = dtype, list(notes)
+        self.branches = nn.ModuleDict({str(index): nn.ModuleList(pair) for index, pair in branches.items()})
+        self.norms = nn.ModuleDict()
+        self.norm_keys: dict[str, str] = {}
+        self.dropout = False
+        self._keys: dict[str, str] = {}
+        self._programs: dict[tuple[bool, bool, tuple[str, ...]], Program] = {}
+        for variable in variables:
+            self.add_tensor(
+                variable.name, to_tensor(model.constants[variable.origin], dtype), is_trainable=variable.is_trainable
+            )
+        self._baked = find_baked(model)
+        self._stated = [torch.Size(shape[:1]) for shape in model.inputs.values()]
+        self._is_bound = is_bound(model, self._baked)
+        self._layout: Layout = self._make_layout({})
+        for name in sorted(self._layout.read):
+            self.add_tensor(name, to_tensor(model.constants[name], dtype), is_trainable=False)
+
+    @property
+    def names(self) -> Mapping[str, str]:
+        """State-dict key of every tensor, by its name in the file."""
+        return MappingProxyType(self._keys)
+
+    def tensor(self, name: str) -> torch.Tensor:
+        """A tensor of the module by its name in the file.
+
+        Raises:
+            UnknownNameError: The module holds none of this name.
+        """
+        if name not in self._keys:
+            raise UnknownNameError("tensor", name, self._keys)
+        key = self._keys[name]
+        found = self._parameters.get(key)
+        return self._buffers[key] if found is None else found  # type: ignore[return-value]
+
+    def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Run the graph.
+
+        Args:
+            inputs: The graph inputs by position, with any batch that the graph takes.
+
+        Returns:
+            The outputs, in the graph's order.
+
+        Raises:
+            DataError: The inputs do not fit the graph.
+        """
+        return tuple(self._run(inputs, self.outputs))
+
+    def run(self, inputs: Sequence[torch.Tensor], names: Sequence[str]) -> dict[str, torch.Tensor]:
+        """Compute any values of the graph, and no more than they need.
+
+        Args:
+            inputs: The graph inputs by position.
+            names: Names of the values.
+
+        Returns:
+            The values by name.
+
+        Raises:
+            DataError: The inputs do not fit the graph.
+            UnknownNameError: The part of the graph that is run has no such value.
+        """
+        return dict(zip(names, self._run(inputs, tuple(names)), strict=True))
+
+    def add_tensor(self, name: str, tensor: torch.Tensor, *, is_trainable: bool) -> None:
+        """Hold a tensor under the name that it has in the file.
+
+        Args:
+            name: The name.
+            tensor: Its content.
+            is_trainable: Whether it learns.
+        """
+        stem = key = re.sub(r"\W", "_", name)
+        taken, count = set(self._keys.values()), 1
+        while key in taken or hasattr(self, key):  # names that differ in a dot only, or are the module's own
+            count += 1
+            key = f"{stem}_{count}"
+        self._keys[name] = key
+        if is_trainable:
+            self.register_parameter(key, nn.Parameter(tensor))
+        else:
+            self.register_buffer(key, tensor)
+
+    def rebuild(self) -> None:
+        """Parse the graph again, after normalizations or tensors came or went."""
+        self._layout = self._make_layout(self._placed_norms())
+        self._programs = {}
+
+    def watch(self, watchers: Mapping[str, nn.Module]) -> Callable[..., list[torch.Tensor]]:
+        """Put modules behind the nodes that make some values, for as long as the result is used.
+
+        Args:
+            watchers: What gets each value and gives what is read in its place, by the name of the value.
+
+        Returns:
+            A function from the graph inputs to the outputs.
+        """
+        layout = self._make_layout({**self._placed_norms(), **watchers})
+        program = Program(layout, self.inputs, self.outputs, is_training=self.training, dtype=self.dtype, drops=False)
+        return lambda *inputs: program.run(inputs, [self.tensor(name) for name in program.tensors])
+
+    def wiring(self) -> dict[tuple[int, int], str]:
+        """What is read in place of what the file says, by node index and slot."""
+        return {use: variable.name for variable in self.variables.values() for use in variable.uses}
+
+    def _placed_norms(self) -> dict[str, nn.Module]:
+        return {value: self.norms[key] for value, key in self.norm_keys.items()}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_layout": None, "_programs": {}}  # a copy parses the graph for itself
+
+    def _make_layout(self, norms: Mapping[str, nn.Module]) -> Layout:
+        roots = {variable.name for variable in self.variables.values() if not variable.uses}
+        model = self.model
+        live = {name for name in model.constants if not roots.isdisjoint(model.roots.get(name, {name}))}
+        constants = {name: array for name, array in model.constants.items() if name not in live}
+        branches = {int(index): _take_branch(pair) for index, pair in self.branches.items()}
+        changes = Changes(self.wiring(), norms, branches, self._baked)
+        return Layout(self.nodes, constants, {*self.variables}, self.inputs, changes, self.dtype)
+
+    def _run(self, inputs: Sequence[torch.Tensor], names: tuple[str, ...]) -> list[torch.Tensor]:
+        if len(inputs) != len(self.inputs):
+            raise DataError(
+                f"the graph has {len(self.inputs)} inputs ({', '.join(self.inputs)}), {len(inputs)} are given"
+            )
+        if self._is_bound and [tensor.shape[:1] for tensor in inputs] != self._stated:
+            self._open(inputs)
+        form = self.training, self.training and self.dropout, names
+        program = self._programs.get(form)
+        if program is None:
+            program = self._programs[form] = self._compile(names)
+        return program.run(inputs, [self.tensor(name) for name in program.tensors])
+
+    def _open(self, inputs: Sequence[torch.Tensor]) -> None:
+        """Try out whether the graph takes another batch than the file states."""
+        was_training, self._is_bound = self.training, False
+        self.eval()
+        try:
+            with torch.no_grad():
+                check_batch(self.model, lambda feeds: self._run(feeds, self.outputs), inputs)
+        except SrrError:
+            self._is_bound = True
+            raise
+        finally:
+            self.train(was_training)
+
+    def _compile(self, names: tuple[str, ...]) -> Program:
+        if self._layout is None:
+            self.rebuild()
+        known = {name for node in self.nodes for name in node.outputs if name} | {*self.inputs, *self._keys}
+        for name in names:
+            if name not in known:
+                raise UnknownNameError("value", name, known)
+        drops = self.training and self.dropout
+        return Program(self._layout, self.inputs, names, is_training=self.training, dtype=self.dtype, drops=drops)
+
+
+def _take_branch(pair: Any) -> tuple[Function, Sequence[str]]:
+    """What runs an If, and the outer values that it reads."""
+
+    def run(call: Call, condition: np.ndarray[Any, Any], *captured: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        found: tuple[torch.Tensor, ...] = pair[0 if condition.item() else 1](*captured)
+        return found
+
+    return run, pair[0].inputs

@@ -1,0 +1,195 @@
+"""FINE-TUNE: which tensors learn, chosen by the place that reads them, not by their type.
+
+Weights of layers and the scales and shifts of normalizations learn; bounds, exponents, sizes and constants of the
+preprocessing never do. Means and variances of BatchNormalizations follow the data and change without a gradient.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+
+from srr_onnx.errors import UnknownNameError
+from srr_onnx.graph.cost import is_constant_node, is_float
+from srr_onnx.graph.edit import NewNames
+from srr_onnx.graph.model import Model, Node
+
+Use = tuple[int, int]
+
+# Slots of weights, by operator.
+_SLOTS: Mapping[str, tuple[int, ...]] = {
+    "BatchNormalization": (1, 2),
+    "Conv": (1, 2),
+    "ConvTranspose": (1, 2),
+    "Einsum": (0, 1, 2),
+    "GRU": (1, 2, 3),
+    "Gemm": (0, 1, 2),
+    "GroupNormalization": (1, 2),
+    "InstanceNormalization": (1, 2),
+    "LSTM": (1, 2, 3, 7),
+    "LayerNormalization": (1, 2),
+    "MatMul": (0, 1),
+    "PRelu": (1,),
+    "RMSNormalization": (1,),
+    "RNN": (1, 2, 3),
+}
+_STATISTICS = (3, 4)
+_PRODUCTS = frozenset({"BatchNormalization", "Conv", "ConvTranspose", "Einsum", "Gemm", "MatMul"})
+_MOVERS = frozenset({"Cast", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
+
+
+@dataclasses.dataclass(frozen=True)
+class Variable:
+    """A tensor that may change.
+
+    Attributes:
+        name: The stored constant that it is; a new name where it parts from one that others read as well.
+        origin: The constant whose content it starts with; of a bias that the file has not, the weight.
+        uses: Node index and slot of those who read it instead of what the file names; empty where it has its old name.
+        is_trainable: Whether it learns; else it follows the data.
+    """
+
+    name: str
+    origin: str
+    uses: tuple[Use, ...]
+    is_trainable: bool
+
+
+def find_variables(
+    model: Model, nodes: Sequence[Node], train: Sequence[str] | None = None
+) -> tuple[tuple[Variable, ...], tuple[str, ...]]:
+    """Find what may change.
+
+    Args:
+        model: Loaded model.
+        nodes: The nodes that will be run.
+        train: Names of the stored constants that learn; None for those that the slots name.
+
+    Returns:
+        The tensors that may change, and one line for everything that parts.
+
+    Raises:
+        UnknownNameError: `train` names no stored floating-point constant.
+    """
+    statistics = {
+        (node.index, slot): node.input(slot)
+        for node in nodes
+        if node.op_type == "BatchNormalization" and not node.domain
+        for slot in _STATISTICS
+        if node.input(slot) in model.constants
+    }
+    if train is None:
+        wanted = {use: name for node in nodes for use, name in _weights(model, node) if use not in statistics}
+    else:
+        wanted = _named(model, train, statistics)
+    names, notes = NewNames(model), list[str]()
+    found: dict[str, Variable] = {}
+    for name in dict.fromkeys(wanted.values()):
+        uses = tuple(use for use, read in wanted.items() if read == name)
+        roots = _float_roots(model, name)
+        others = {use for root in roots for use in find_readers(model, root)} - set(wanted)
+        if not others and not any(_is_shown(model, root) for root in roots):
+            found.update((root, Variable(root, root, (), True)) for root in roots)
+            continue
+        new = names.take(f"{name}_learnt")
+        found[new] = Variable(new, name, uses, True)
+        notes.append(f"{name!r} is read by others too: {_places(model, uses)} learns a tensor of its own, {new!r}")
+    for use, name in statistics.items():
+        if name in model.stored and find_readers(model, name) == [use] and not _is_shown(model, name):
+            found[name] = Variable(name, name, (), False)
+        else:
+            new = names.take(f"{name}_followed")
+            found[new] = Variable(new, name, (use,), False)
+    return tuple(found.values()), tuple(notes)
+
+
+def _weights(model: Model, node: Node) -> Iterable[tuple[Use, str]]:
+    """What a node reads in the slots of weights."""
+    slots = () if node.domain else _SLOTS.get(node.op_type, ())
+    for slot in slots:
+        if _is_float_constant(model, node.input(slot)):
+            yield (node.index, slot), node.input(slot)
+    if node.op_type in ("Add", "Mul", "Sub") and not node.domain:
+        for slot, other in ((0, 1), (1, 0)):
+            name = node.input(slot)
+            if _is_float_constant(model, name) and _is_per_channel(model, name) and _follows(model, node.input(other)):
+                yield (node.index, slot), name
+
+
+def _follows(model: Model, name: str) -> bool:
+    """Whether a value is what a layer gives, moved, scaled or shifted at most, or what is normalized by nodes."""
+    node = model.producers.get(name)
+    if node is None or node.domain or is_constant_node(model, node):
+        return False
+    if node.op_type in _PRODUCTS:
+        return True
+    if node.op_type in _MOVERS:
+        return _follows(model, node.inputs[0])
+    if node.op_type in ("Add", "Mul", "Sub"):
+        rest = [part for part in node.inputs if part not in model.constants]
+        return len(rest) == 1 and _follows(model, rest[0])
+    divisor = model.producers.get(node.input(1))
+    return node.op_type == "Div" and divisor is not None and divisor.op_type == "Sqrt"
+
+
+def _is_float_constant(model: Model, name: str) -> bool:
+    array = model.constants.get(name)
+    return array is not None and is_float(array) and bool(array.size)
+
+
+def _is_per_channel(model: Model, name: str) -> bool:
+    return [size > 1 for size in model.constants[name].shape].count(True) == 1
+
+
+def _named(model: Model, train: Sequence[str], statistics: Mapping[Use, str]) -> dict[Use, str]:
+    """All uses of the constants that the caller names."""
+    known = [name for name in model.stored if _is_float_constant(model, name)]
+    for name in train:
+        if name not in known:
+            raise UnknownNameError("stored tensor", name, known)
+    return {
+        (node.index, slot): name
+        for node in model.nodes
+        if not is_constant_node(model, node)
+        for slot, name in enumerate(node.inputs)
+        if (node.index, slot) not in statistics
+        and name in model.constants
+        and not set(train).isdisjoint(model.roots.get(name, {name}))
+    }
+
+
+def _float_roots(model: Model, name: str) -> list[str]:
+    """The stored numbers behind a constant; single ones (an epsilon, say) are no weights unless they are the whole."""
+    roots = [root for root in model.roots.get(name, [name]) if _is_float_constant(model, root)]
+    return sorted(root for root in roots if model.constants[root].size > 1) or roots
+
+
+def find_readers(model: Model, root: str) -> list[Use]:
+    """Find who reads a stored constant, or what follows from it, and does not make a constant.
+
+    Args:
+        model: Loaded model.
+        root: Name of the constant.
+
+    Returns:
+        Node index and slot of every use.
+    """
+    names = {root, *(name for name, roots in model.roots.items() if root in roots)}
+    return [
+        (node.index, slot)
+        for node in model.nodes
+        if not is_constant_node(model, node)
+        for slot, name in enumerate(node.inputs)
+        if name in names
+    ]
+
+
+def _is_shown(model: Model, root: str) -> bool:
+    """Whether a constant, or what follows from it, is a graph output or read inside a subgraph."""
+    names = {root, *(name for name, roots in model.roots.items() if root in roots)}
+    return not names.isdisjoint(model.outputs) or any(not names.isdisjoint(node.captured) for node in model.nodes)
+
+
+def _places(model: Model, uses: Iterable[Use]) -> str:
+    labels = {node.index: node.label for node in model.nodes}
+    return " and ".join(dict.fromkeys(repr(labels[index]) for index, _ in uses))

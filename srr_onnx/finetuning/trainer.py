@@ -1,0 +1,123 @@
+"""FINE-TUNE: Lightning's trainer, set up for a run, and called so that nothing of it reaches the user."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from srr_onnx.errors import TrainingError, first_line
+from srr_onnx.finetuning.datasets import TrainingBatch
+from srr_onnx.finetuning.engine import lightning, quietly
+from srr_onnx.finetuning.keeper import Keeper
+from srr_onnx.finetuning.options import Precision, TrainingOptions
+from srr_onnx.finetuning.run_folder import LOGS, AtomicFiles, RunFolder
+from srr_onnx.finetuning.training import Training
+
+_PRECISIONS: dict[Precision, Any] = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+
+
+def make_trainer(options: TrainingOptions, folder: RunFolder) -> lightning.Trainer:
+    """Set a trainer up; from then on it is known which of several processes this is.
+
+    Args:
+        options: How is trained.
+        folder: Where logs are kept.
+
+    Returns:
+        The trainer.
+
+    Raises:
+        TrainingError: The devices are not there.
+    """
+    try:
+        with quietly():
+            return lightning.Trainer(
+                accelerator=options.accelerator,
+                devices=options.devices,
+                num_nodes=options.nodes,
+                strategy=lightning.pytorch.strategies.DDPStrategy() if options.processes > 1 else "auto",
+                precision=_PRECISIONS[options.precision],
+                accumulate_grad_batches=options.accumulate,
+                gradient_clip_val=options.clip or None,
+                max_epochs=1,  # see `keeper`
+                logger=lightning.pytorch.loggers.TensorBoardLogger(folder.path, name=None, version=LOGS),
+                plugins=[AtomicFiles()],
+                default_root_dir=folder.path,
+                use_distributed_sampler=False,
+                enable_checkpointing=False,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+            )
+    except (ValueError, RuntimeError, ImportError) as error:  # Lightning's own error is a ValueError or an Exception
+        raise TrainingError(f"training cannot be set up: {first_line(error)}") from error
+    except Exception as error:
+        if type(error).__name__ != "MisconfigurationException":
+            raise
+        raise TrainingError(f"training cannot be set up: {first_line(error)}") from error
+
+
+def fit(trainer: lightning.Trainer, training: Training, keeper: Keeper, loader: Any, checkpoint: Path | None) -> None:
+    """Train to the end.
+
+    Args:
+        trainer: The trainer.
+        training: What is trained.
+        keeper: Counts, judges, keeps.
+        loader: All batches that are to come.
+        checkpoint: Where to go on from; None begins.
+
+    Raises:
+        TrainingError: It has gone astray, or the checkpoint cannot be read.
+        KeyboardInterrupt: The user has had enough.
+    """
+    trainer.callbacks.append(keeper)  # type: ignore[attr-defined]
+    handler = signal.getsignal(signal.SIGINT)
+    torch.manual_seed(training.options.seed)
+    try:
+        with quietly():
+            trainer.fit(training, loader, ckpt_path=checkpoint, weights_only=False)
+    except SystemExit:  # what Lightning makes of Ctrl-C
+        if not isinstance(keeper.stopped_by, KeyboardInterrupt):
+            raise
+        signal.signal(signal.SIGINT, handler)
+        raise KeyboardInterrupt from None
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+def freeze_unreached(training: Training, batch: TrainingBatch) -> int:
+    """Try a few samples, and leave out of training what no gradient reaches: several processes could not agree on it.
+
+    Args:
+        training: What is trained.
+        batch: A few samples.
+
+    Returns:
+        How many tensors stay as they are.
+
+    Raises:
+        TrainingError: No gradient reaches anything, or the loss is no number from the start.
+    """
+    training.eval()
+    training.on_fit_start()
+    loss = training(batch)
+    if not torch.isfinite(loss):
+        raise TrainingError(
+            "the loss is no number on the very first samples: check --preset, --range and the model's outputs"
+        )
+    weights = list(training.student.parameters())
+    if not loss.requires_grad or not weights:
+        raise TrainingError(
+            "no gradient reaches a weight: what is compared does not depend on any that could learn; name other values "
+            "with --head"
+        )
+    loss.backward()
+    unreached = [value for value in weights if value.grad is None]
+    for value in unreached:
+        value.requires_grad_(False)
+    training.student.zero_grad(set_to_none=True)
+    training.train()
+    return len(unreached)
