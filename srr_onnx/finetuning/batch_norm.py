@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from srr_onnx.errors import DataError
-from srr_onnx.finetuning.torch_graph import TorchGraph
+from srr_onnx.finetuning.torch_graph import TorchGraph, evaluating
 from srr_onnx.finetuning.trainables import Variable, find_readers
 from srr_onnx.graph.edit import NewNames
 from srr_onnx.graph.model import Node
@@ -154,14 +154,12 @@ def _observe(
     module: TorchGraph, watchers: Mapping[str, _Watcher], batches: Iterable[torch.Tensor | Sequence[torch.Tensor]]
 ) -> None:
     """Run a module in evaluation mode, with watchers behind some values."""
-    was_training = module.training
-    module.eval()
-    run, count = module.watch(watchers), 0
-    with torch.no_grad():
+    count = 0
+    with evaluating(module):
+        run = module.watch(watchers)
         for batch in batches:
             run(*((batch,) if isinstance(batch, torch.Tensor) else batch))
             count += 1
-    module.train(was_training)
     if not count:
         raise DataError("there are no samples to take the statistics of normalizations from: give some")
 

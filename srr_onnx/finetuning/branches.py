@@ -61,7 +61,7 @@ def _make_model(model: Model, node: Node, graph: onnx.GraphProto) -> Model:
             proto.graph.input.append(helper.make_tensor_value_info(name, kind, model.shapes[name]))
         else:
             raise UnsupportedError(
-                f"the branches of {node.label!r} (If) read {name!r}, of which neither shape nor type are known: {WAYS_OUT}"
+                f"the branches of {node.label!r} (If) read {name!r}, of which shape or type are not known: {WAYS_OUT}"
             )
     return assemble_model(proto, stored, frozenset(), inputs, None, str, 0)
 

@@ -20,7 +20,7 @@ from srr_onnx.finetuning.batch_norm import fold_norms
 from srr_onnx.finetuning.branches import make_branches, write_branches
 from srr_onnx.finetuning.layout import to_host, to_tensor
 from srr_onnx.finetuning.torch_graph import TorchGraph
-from srr_onnx.finetuning.trainables import find_variables
+from srr_onnx.finetuning.trainables import Use, Variable, find_variables
 from srr_onnx.graph.edit import Edits, apply_edits
 from srr_onnx.graph.load import load_model
 from srr_onnx.graph.model import Model, Node
@@ -115,7 +115,7 @@ def from_torch(module: TorchGraph) -> Model:
         variable = module.variables[name]
         if variable.uses:
             edits.added[name] = array
-            for index, slot in variable.uses:
+            for index, slot in _places(module.model, variable):
                 edits.node(index).inputs[slot] = name
         else:
             edits.tensors[name] = array
@@ -126,6 +126,14 @@ def from_torch(module: TorchGraph) -> Model:
     proto.CopyFrom(result.proto)
     write_branches(proto.graph, module, _changed)
     return dataclasses.replace(result, proto=proto)
+
+
+def _places(model: Model, variable: Variable) -> tuple[Use, ...]:
+    """Where a tensor that parts from another is read: by an Identity that only its readers read, so that it stays."""
+    maker = model.producers.get(variable.origin)
+    readers = {node.index for node in model.consumers.get(variable.origin, ())}
+    is_alone = readers == {index for index, _ in variable.uses} and variable.origin not in model.outputs
+    return ((maker.index, 0),) if maker and maker.op_type == "Identity" and is_alone else variable.uses
 
 
 def _changed(module: TorchGraph) -> dict[str, np.ndarray[Any, Any]]:

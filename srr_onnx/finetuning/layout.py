@@ -111,7 +111,7 @@ class Layout:
         self._like = next((Key(name) for name in inputs), None)
         self._unsteady: set[str] = set()
         for node in nodes:
-            if not all(name in constants for name in node.outputs if name):
+            if not all(name in constants or name in tensors for name in node.outputs if name):
                 self._add(node)
 
     def _add(self, node: Node) -> None:

@@ -48,8 +48,9 @@ def find_baked(model: Model) -> dict[tuple[int, int], int]:
         if slot is None or not batch:
             continue
         target, shape = model.constants.get(node.input(slot)), model.shapes.get(node.inputs[0])
-        is_live = node.inputs[0] not in model.constants and shape and shape[0] % batch == 0
-        if is_live and target is not None and target.size and target[0] > 0 and target[0] % batch == 0:
+        if not shape or target is None or not target.size or node.inputs[0] in model.constants:
+            continue
+        if shape[0] % batch == 0 and target[0] > 0 and target[0] % batch == 0:
             found[node.index, slot] = shape[0]
     return found
 
@@ -58,7 +59,7 @@ def rescale(first: int) -> Callable[[Call, torch.Tensor, Array], Array]:
     """The step that lets a target grow with what is read: it was written for a first axis of this size."""
 
     def fit(call: Call, x: torch.Tensor, target: Array) -> Array:
-        fitted = target.copy()
+        fitted: Array = target.copy()
         fitted[0] = target[0] * x.shape[0] // first
         return fitted
 

@@ -5,8 +5,9 @@ It holds the tensors of the file and runs its nodes; no layer is rebuilt, so any
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -201,16 +202,13 @@ class TorchGraph(nn.Module):
 
     def _open(self, inputs: Sequence[torch.Tensor]) -> None:
         """Try out whether the graph takes another batch than the file states."""
-        was_training, self._is_bound = self.training, False
-        self.eval()
+        self._is_bound = False
         try:
-            with torch.no_grad():
+            with evaluating(self):
                 check_batch(self.model, lambda feeds: self._run(feeds, self.outputs), inputs)
         except SrrError:
             self._is_bound = True
             raise
-        finally:
-            self.train(was_training)
 
     def _compile(self, names: tuple[str, ...]) -> Program:
         if self._layout is None:
@@ -221,6 +219,19 @@ class TorchGraph(nn.Module):
                 raise UnknownNameError("value", name, known)
         drops = self.training and self.dropout
         return Program(self._layout, self.inputs, names, is_training=self.training, dtype=self.dtype, drops=drops)
+
+
+@contextlib.contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Run a module in evaluation mode and without gradients for a while; every part gets its own mode back."""
+    modes = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for part, mode in modes.items():
+            part.training = mode
 
 
 def _take_branch(pair: Any) -> tuple[Function, Sequence[str]]:

@@ -93,7 +93,7 @@ def find_variables(
             continue
         new = names.take(f"{name}_learnt")
         found[new] = Variable(new, name, uses, True)
-        notes.append(f"{name!r} is read by others too: {_places(model, uses)} learns a tensor of its own, {new!r}")
+        notes.append(f"{name!r} is read by others too: {_describe(model, uses)} gets a tensor of its own, {new!r}")
     for use, name in statistics.items():
         if name in model.stored and find_readers(model, name) == [use] and not _is_shown(model, name):
             found[name] = Variable(name, name, (), False)
@@ -190,6 +190,6 @@ def _is_shown(model: Model, root: str) -> bool:
     return not names.isdisjoint(model.outputs) or any(not names.isdisjoint(node.captured) for node in model.nodes)
 
 
-def _places(model: Model, uses: Iterable[Use]) -> str:
-    labels = {node.index: node.label for node in model.nodes}
-    return " and ".join(dict.fromkeys(repr(labels[index]) for index, _ in uses))
+def _describe(model: Model, uses: Sequence[Use]) -> str:
+    label = next(repr(node.label) for node in model.nodes if node.index == uses[0][0])
+    return label if len(uses) == 1 else f"{label} with {len(uses) - 1} more"

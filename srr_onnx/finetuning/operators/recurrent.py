@@ -170,9 +170,7 @@ def _native(
     kernel = {"RNN": torch.rnn_tanh, "GRU": torch.gru, "LSTM": torch.lstm}[kind]
     starts: Any = first if kind == "LSTM" else first[0]
     is_turned = call.attribute("direction", "forward") == "reverse"
-    tensors = [
-        _reorder(part[d], _ORDER[kind]) for d in range(len(weight)) for part in (weight, recurrence, *biases)
-    ]
+    tensors = [_reorder(part[d], _ORDER[kind]) for d in range(len(weight)) for part in (weight, recurrence, *biases)]
     made = kernel(x.flip(0) if is_turned else x, starts, tensors, True, 1, 0.0, False, len(weight) == 2, False)
     states = made[0].unflatten(2, (len(weight), -1)).transpose(1, 2)  # (T, N, D H) -> (T, D, N, H)
     return states.flip(0) if is_turned else states, tuple(made[1:])
@@ -209,7 +207,9 @@ def _step_by_step(
 
 
 def _step_rnn(call: Call, way: _Direction, x: Tensor, state: State) -> State:
-    total = functional.linear(x, way.weight, way.bias) + functional.linear(state[0], way.recurrence, way.recurrence_bias)
+    total = functional.linear(x, way.weight, way.bias) + functional.linear(
+        state[0], way.recurrence, way.recurrence_bias
+    )
     return (way.activations[0](total),)
 
 

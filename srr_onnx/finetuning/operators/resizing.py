@@ -21,6 +21,9 @@ from srr_onnx.finetuning.operators.shaping import given_axes
 
 Array = np.ndarray[Any, Any]
 
+# A place so close to the middle of two counts as the middle; found in onnxruntime 1.31 by trial.
+_TIE = 1e-6
+
 
 @dataclasses.dataclass(frozen=True)
 class _Span:
@@ -88,12 +91,13 @@ def _by_sizes(axes: Sequence[int], shape: Sequence[int], sizes: Array, policy: s
         scales = np.full_like(scales, scales.min() if policy == "not_larger" else scales.max())
         sizes = np.floor(scales * before + np.float32(0.5))
     return [
-        _Span(axis, shape[axis], int(size), float(scale))
-        for axis, size, scale in zip(axes, sizes, scales, strict=True)
+        _Span(axis, shape[axis], int(size), float(scale)) for axis, size, scale in zip(axes, sizes, scales, strict=True)
     ]
 
 
-def _resize(call: Call, x: Tensor, spans: Iterable[_Span], coordinates: str, nearest_mode: str) -> Tensor:
+def _resize(call: Call, x: Tensor, spans: Sequence[_Span], coordinates: str, nearest_mode: str) -> Tensor:
+    if all(span.before == span.after for span in spans):  # whatever the scales are
+        return x
     mode = call.attribute("mode", "nearest")
     dtype = x.dtype
     outside = torch.zeros((), dtype=torch.bool, device=x.device)
@@ -174,8 +178,9 @@ def _half_pixel(place: Tensor, span: _Span) -> Tensor:
 
 
 def _half_pixel_symmetric(place: Tensor, span: _Span) -> Tensor:
-    center = span.before / 2
-    return center * (1 - span.after / (span.scale * span.before)) + _half_pixel(place, span)
+    whole = np.float32(span.scale) * np.float32(span.before)
+    offset = np.float32(span.before / 2) * (1 - np.float32(span.after) / whole)
+    return (float(offset) + (place.double() + 0.5) / span.scale - 0.5).float()  # the runtime changes to float64 here
 
 
 # Where a new place lies among the old ones, by coordinate mode.
@@ -190,8 +195,8 @@ _COORDINATES: dict[str, Callable[[Tensor, _Span], Tensor]] = {
 }
 # Which old place is the nearest, by mode. `simple` is that of Upsample: up when it shrinks, else down.
 _NEAREST: dict[str, Callable[[Tensor, _Span], Tensor]] = {
-    "round_prefer_floor": lambda place, span: place.floor() + (place - place.floor() > 0.5),
-    "round_prefer_ceil": lambda place, span: place.floor() + (place - place.floor() >= 0.5),
+    "round_prefer_floor": lambda place, span: place.floor() + (place - place.floor() > 0.5 + _TIE),
+    "round_prefer_ceil": lambda place, span: place.floor() + (place - place.floor() >= 0.5 - _TIE),
     "floor": lambda place, span: place.floor(),
     "ceil": lambda place, span: place.ceil(),
     "simple": lambda place, span: place.ceil() if span.scale < 1 else place.floor(),
