@@ -98,7 +98,7 @@ def check_batch(model: Model, run: Run, inputs: Sequence[torch.Tensor]) -> None:
 
 def is_bound(model: Model, baked: object) -> bool:
     """Whether another batch than that of the model's shapes has to be tried out before it is used."""
-    return bool(baked) or has_fixed_batch(model, model.inputs)
+    return find_batch(model) is not None and (bool(baked) or has_fixed_batch(model, model.inputs))
 
 
 def _draw(shape: Sequence[int], like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

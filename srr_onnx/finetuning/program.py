@@ -15,13 +15,15 @@ import torch
 
 from srr_onnx.errors import DataError, SrrError, first_line
 from srr_onnx.finetuning.layout import Key, Layout, Operation
-from srr_onnx.finetuning.operators.call import Call, Function
+from srr_onnx.finetuning.operators.call import Call, Function, Numbers
 
 Array = np.ndarray[Any, Any]
 Plan = list[tuple[int, Any]]
 
 # Results for this many combinations of input shapes are kept; training at many sizes would fill the memory.
 _MOST_PLANS = 32
+# Sizes, axes and bounds of one node are not more.
+_MOST_NUMBERS = 64
 # Places in the list of values: what is left out on the way in, and what nobody reads on the way out.
 _NOTHING, _UNREAD = 0, 1
 
@@ -45,6 +47,19 @@ class _Step:
     outputs: tuple[int, ...]
     released: tuple[int, ...]
     is_planned: bool
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Settled:
+    """What follows from the shapes of inputs, as places and values.
+
+    Attributes:
+        arrays: Host values as arrays.
+        numbers: The same for a compiled graph: small host values as `Numbers`.
+    """
+
+    arrays: Plan
+    numbers: Plan
 
 
 class Program:
@@ -99,7 +114,7 @@ class Program:
         self.tensors = [k.name for k in places if not k.is_host and k not in made and k.name not in inputs]
         self._tensors = [places[Key(name)] for name in self.tensors]
         self._size = _UNREAD + 1 + len(places)
-        self._plans: dict[tuple[Any, ...], Plan] = {}
+        self._plans: dict[tuple[Any, ...], _Settled] = {}
 
     def run(self, inputs: Sequence[Any], tensors: Iterable[torch.Tensor]) -> list[Any]:
         """Compute the values.
@@ -120,18 +135,32 @@ class Program:
         for place, number in self._inputs:
             values[place] = inputs[number]
         signature = tuple((tuple(tensor.shape), str(tensor.device)) for tensor in inputs)
-        plan = self._plans.get(signature)
-        if plan is None:
+        settled = self._plans.get(signature)
+        is_compiling = torch.compiler.is_compiling()
+        if settled is not None:
+            _put(values, settled.numbers if is_compiling else settled.arrays)
+            _execute(self._unplanned, values)
+        elif is_compiling:
+            return list(_run_uncompiled(self, inputs, tensors))
+        else:
             plan = list(self._constants)
             _put(values, plan)
             _execute(self._steps, values, plan)
             while len(self._plans) >= _MOST_PLANS:
                 self._plans.pop(next(iter(self._plans)))
-            self._plans[signature] = plan
-        else:
-            _put(values, plan)
-            _execute(self._unplanned, values)
+            self._plans[signature] = _Settled(plan, [(place, _to_numbers(value)) for place, value in plan])
         return [values[place] for place in self._wanted]
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator] - torch says nothing of it
+def _run_uncompiled(program: Program, inputs: Sequence[Any], tensors: Iterable[torch.Tensor]) -> list[Any]:
+    """The first run with inputs of some shapes, which settles what follows from them."""
+    return program.run(inputs, tensors)
+
+
+def _to_numbers(value: Any) -> Any:
+    is_small = isinstance(value, np.ndarray) and value.ndim <= 1 and value.size <= _MOST_NUMBERS
+    return Numbers(tuple(value.reshape(-1).tolist()), value.shape) if is_small else value
 
 
 def _put(values: list[Any], plan: Plan) -> None:

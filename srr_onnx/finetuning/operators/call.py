@@ -9,7 +9,7 @@ compiled graph.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -24,6 +24,41 @@ Value: TypeAlias = torch.Tensor | np.ndarray[Any, Any]
 WAYS_OUT = "cut the graph before it (cut=[...]), or register a function for it with @operator"
 Function: TypeAlias = Callable[..., Value | tuple[Value | None, ...]]
 F = TypeVar("F", bound=Function)
+
+
+class Numbers:
+    """A small host value in a graph that torch compiles, where a numpy array would become a tensor of the graph.
+
+    It has as much of an array as functions need of sizes, axes and bounds.
+
+    Args:
+        values: The elements, in order.
+        shape: The shape, of one axis at most.
+    """
+
+    def __init__(self, values: tuple[Any, ...], shape: tuple[int, ...]) -> None:
+        self.values, self.shape, self.size = values, shape, len(values)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.values)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, place: Any) -> Any:
+        return self.values[place]
+
+    def reshape(self, shape: int) -> Numbers:
+        """The same along one axis."""
+        return Numbers(self.values, (self.size,))
+
+    def tolist(self) -> Any:
+        """The elements as a list; a single one without an axis as it is."""
+        return list(self.values) if self.shape else self.values[0]
+
+    def item(self) -> Any:
+        """The only element."""
+        return self.values[0]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

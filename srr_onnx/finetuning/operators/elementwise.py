@@ -128,14 +128,14 @@ def constant_of_shape(call: Call, shape: np.ndarray) -> Tensor:
     """One number everywhere."""
     value = call.attribute("value")
     fill = np.zeros(1, np.float32) if value is None else numpy_helper.to_array(value)
-    dtype = _to_dtype(call, TensorProto.FLOAT if value is None else value.data_type)
+    dtype = to_dtype(call, TensorProto.FLOAT if value is None else value.data_type)
     return torch.full([int(size) for size in shape], fill.reshape(-1)[0].item(), dtype=dtype)
 
 
 @operator("Cast", since=(6, 9, 13, 19, 21, 23, 24))
 def cast(call: Call, x: Tensor) -> Tensor:
     """Another type. All floating-point types of the file are the one that the module computes in."""
-    return x.to(_to_dtype(call, call.attribute("to")))
+    return x.to(to_dtype(call, call.attribute("to")))
 
 
 @operator("CastLike", since=(15, 19, 21, 23, 24))
@@ -144,7 +144,12 @@ def cast_like(call: Call, x: Tensor, like: Tensor) -> Tensor:
     return x.to(like.dtype)
 
 
-def _to_dtype(call: Call, kind: Any) -> torch.dtype:
+def to_dtype(call: Call, kind: Any) -> torch.dtype:
+    """The type that the module has for one of ONNX, by its number.
+
+    Raises:
+        UnsupportedError: It has none.
+    """
     if kind in _FLOATS:
         return call.dtype
     if kind not in _TYPES:

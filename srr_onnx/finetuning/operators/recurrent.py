@@ -116,7 +116,8 @@ def _recur(
         starts = [None if start is None else start.transpose(0, 1) for start in starts]
     count, _, hidden = recurrence.shape
     zeros = x.new_zeros(count, x.shape[1], hidden)
-    first = tuple(zeros if start is None else start for start in starts)  # each (D, N, H)
+    # Each (D, N, H). torch's kernels do not look whether the batch fits; a state of one sample serves all.
+    first = tuple(zeros if start is None else start.expand(zeros.shape).contiguous() for start in starts)
     if bias is None:
         bias = weight.new_zeros(count, 2 * weight.shape[1])
     parts = bias.chunk(2, 1)
