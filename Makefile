@@ -25,6 +25,7 @@ docs: $(VENV)/.installed-dev
 # Twenty thousand generated models, for hours; the seeds differ from night to night.
 nightly: $(VENV)/.installed-test
 	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest -q -n $(JOBS) tests/properties
+	SRR_ONNX_KILLS=10 SRR_ONNX_SEED=$$RANDOM $(BIN)/python -m pytest -q tests/cli/test_cli_finetune.py -k killed
 	SRR_ONNX_LARGE=1 $(BIN)/python -m pytest -q -s tests/graph/test_external.py
 
 # Pruned files in every runtime, into docs/deployment.md. models/ says how the five nets come into $(ZOO); DATA is what

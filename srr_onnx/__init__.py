@@ -39,7 +39,7 @@ _HOMES = {
     "prove": "srr_onnx.rewriting.replay",
     "save_model": "srr_onnx.graph.save",
     "fine_tune": "srr_onnx.finetuning.finetune",
-    "FineTuned": "srr_onnx.finetuning.finetune",
+    "FineTuned": "srr_onnx.finetuning.result",
     "TrainingOptions": "srr_onnx.finetuning.options",
     "evaluate": "srr_onnx.validation.evaluate",
     "Evaluation": "srr_onnx.validation.evaluate",
@@ -61,9 +61,9 @@ if TYPE_CHECKING:
     from srr_onnx.analysis.groups import Role as Role
     from srr_onnx.data.read import open_data as open_data
     from srr_onnx.errors import SrrError as SrrError
-    from srr_onnx.finetuning.finetune import FineTuned as FineTuned
     from srr_onnx.finetuning.finetune import fine_tune as fine_tune
     from srr_onnx.finetuning.options import TrainingOptions as TrainingOptions
+    from srr_onnx.finetuning.result import FineTuned as FineTuned
     from srr_onnx.graph.cost import Cost as Cost
     from srr_onnx.graph.cost import count_cost as count_cost
     from srr_onnx.graph.load import load_model as load_model

@@ -13,9 +13,10 @@ from srr_onnx.cli.data_options import SOURCE_KEYS, make_dataset, source_options
 from srr_onnx.cli.progress import show_progress
 from srr_onnx.cli.report import note_guess
 from srr_onnx.cli.tables import note, show_json, show_line, show_table
-from srr_onnx.finetuning.finetune import FineTuned, fine_tune
+from srr_onnx.finetuning.finetune import fine_tune
 from srr_onnx.finetuning.judging import Verdict
 from srr_onnx.finetuning.options import Augmentation, Loss, Norms, Optimizer, Precision, TrainingOptions
+from srr_onnx.finetuning.result import FineTuned
 from srr_onnx.graph.load import load_model
 from srr_onnx.planning.plan import load_plan
 from srr_onnx.validation.estimates import Estimate, estimate_share
@@ -177,7 +178,7 @@ def finetune(
             heads=heads,
             features=features,
             plan=None if plan_path is None else load_plan(plan_path),
-            run_dir=run_dir or target.with_name(f"{target.name.removesuffix('.onnx')}.run"),
+            run_dir=run_dir,
             resume=resume,
             force=force,
             input_shapes=inputs,

@@ -17,7 +17,7 @@ from torch import nn
 
 from srr_onnx.errors import DataError
 from srr_onnx.finetuning.torch_graph import TorchGraph, evaluating
-from srr_onnx.finetuning.trainables import Variable, find_readers
+from srr_onnx.finetuning.trainables import MOVERS, Readers, Variable
 from srr_onnx.graph.edit import NewNames
 from srr_onnx.graph.model import Node
 
@@ -28,7 +28,6 @@ _NORMALIZATIONS = frozenset(
     {"BatchNormalization", "GroupNormalization", "InstanceNormalization", "LRN", "LayerNormalization"}
     | {"LpNormalization", "MeanVarianceNormalization", "RMSNormalization"}
 )
-_MOVERS = frozenset({"Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
 # With fewer numbers per channel in a batch its statistics are mostly noise.
 _LEAST_SAMPLES = 50
 # Share of a layer's mean variance that is added to each channel's: torch's epsilon, for outputs of any scale.
@@ -105,7 +104,7 @@ def fold_norms(module: TorchGraph) -> None:
     Args:
         module: The module; changed in place. In evaluation mode it computes what it did before.
     """
-    names = NewNames(module.model)
+    names, readers = NewNames(module.model), Readers(module.model)
     for value, key in list(module.norm_keys.items()):
         norm: Any = module.norms[key]
         node = module.model.producers[value]
@@ -113,7 +112,7 @@ def fold_norms(module: TorchGraph) -> None:
         with torch.no_grad():
             # In double precision: the result is rounded once.
             scale = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)
-            bias = _own_bias(module, node, names)
+            bias = _own_bias(module, readers, node, names)
             bias.copy_((bias.double() - norm.running_mean.double()) * scale + norm.bias.double())
             weight.copy_(weight.double() * scale.reshape(-1, *[1] * (weight.dim() - 1)))
         del module.norms[key], module.norm_keys[value]
@@ -184,6 +183,7 @@ def _choose(module: TorchGraph, skip: Collection[str], *, new_biases: bool) -> t
     """Convolutions that get a normalization, as value and weight; the reasons of those that get none."""
     chosen: dict[str, str] = {}
     reasons: dict[str, str] = {}
+    readers = Readers(module.model)
     for node in module.nodes:
         if node.op_type != "Conv" or node.domain:
             continue
@@ -192,11 +192,11 @@ def _choose(module: TorchGraph, skip: Collection[str], *, new_biases: bool) -> t
             continue
         if value in skip:
             reasons[value] = "left out by choice"
-        elif not _is_own(module, weight, (node.index, 1)) or module.tensor(weight).dim() not in _NORMS:
+        elif not _is_own(module, readers, weight, (node.index, 1)) or module.tensor(weight).dim() not in _NORMS:
             reasons[value] = "its weight does not learn, or not alone"
         elif not (new_biases or node.input(2)):
             reasons[value] = "it has no bias"
-        elif any(reader.op_type in _NORMALIZATIONS for reader in _followers(module, value, _MOVERS)):
+        elif any(reader.op_type in _NORMALIZATIONS for reader in _followers(module, value, MOVERS)):
             reasons[value] = "another normalization follows"
         elif not any(reader.op_type in _PRODUCTS for reader in _followers(module, value)):
             reasons[value] = "it is the last before an output"
@@ -230,20 +230,20 @@ def _resolve(module: TorchGraph, node: Node, slot: int) -> str:
     return name
 
 
-def _is_own(module: TorchGraph, name: str, use: tuple[int, int]) -> bool:
+def _is_own(module: TorchGraph, readers: Readers, name: str, use: tuple[int, int]) -> bool:
     """Whether a tensor learns and no other use reads it."""
     variable = module.variables.get(name)
     if variable is None or not variable.is_trainable:
         return False
     wired = module.wiring()
-    return list(variable.uses or (one for one in find_readers(module.model, name) if one not in wired)) == [use]
+    return list(variable.uses or (one for one in readers.of(name) if one not in wired)) == [use]
 
 
-def _own_bias(module: TorchGraph, node: Node, names: NewNames) -> torch.Tensor:
+def _own_bias(module: TorchGraph, readers: Readers, node: Node, names: NewNames) -> torch.Tensor:
     """The bias of a convolution, made its own where it has none or shares it."""
     use = (node.index, 2)
     name = _resolve(module, node, 2)
-    if name and _is_own(module, name, use):
+    if name and _is_own(module, readers, name, use):
         return module.tensor(name)
     weight = module.tensor(_resolve(module, node, 1))
     content = module.tensor(name).detach().clone() if name else weight.detach().new_zeros(len(weight))

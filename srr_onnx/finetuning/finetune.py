@@ -8,29 +8,32 @@ of them call this; the first one judges and writes.
 
 from __future__ import annotations
 
-import dataclasses
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor
-
-from srr_onnx.data.dataset import Dataset, split_held_out
+from srr_onnx.data.dataset import Dataset
 from srr_onnx.data.preprocessing import Preprocessing
-from srr_onnx.errors import DataError, OutputError, TrainingError
+from srr_onnx.errors import OutputError, TrainingError
 from srr_onnx.finetuning.augmentation import make_augmenter
-from srr_onnx.finetuning.batch_norm import insert_norms
-from srr_onnx.finetuning.bridge import from_torch, to_torch
+from srr_onnx.finetuning.bridge import to_torch
 from srr_onnx.finetuning.datasets import Course, Order, TrainingSamples, make_loader
-from srr_onnx.finetuning.judging import Judge, Verdict
+from srr_onnx.finetuning.judging import Judge
 from srr_onnx.finetuning.keeper import Keeper
-from srr_onnx.finetuning.objective import Objective, make_objective
+from srr_onnx.finetuning.objective import make_objective
 from srr_onnx.finetuning.options import TrainingOptions
-from srr_onnx.finetuning.run_folder import EpochRow, RunFolder, identify
-from srr_onnx.finetuning.torch_graph import TorchGraph
+from srr_onnx.finetuning.preparing import (
+    check_labels,
+    count_classes,
+    fit_batch,
+    put_norms_back,
+    read_plain,
+    recalibrate,
+    split_samples,
+)
+from srr_onnx.finetuning.result import FineTuned, collect_notes
+from srr_onnx.finetuning.run_folder import RunFolder, hash_json, identify
 from srr_onnx.finetuning.trainer import fit, freeze_unreached, make_trainer
 from srr_onnx.finetuning.training import Training
 from srr_onnx.graph.load import load_model
@@ -44,39 +47,6 @@ OnStage = Callable[[str, int, int], None]
 
 # Samples that are tried before training begins.
 _TRIED = 2
-# Samples that the statistics of normalizations are taken from, where these are put back.
-_NORMED = 512
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class FineTuned:
-    """What training has made.
-
-    Attributes:
-        model: The trained model.
-        path: Where it was written; None where it was not.
-        before: What held-out samples said of the model before training.
-        after: What they say of the trained one, read from the file that was written.
-        teacher: What they say of the teacher; None without one, or without labels.
-        rows: What was noted of every epoch.
-        best: The epoch whose weights were taken.
-        trained_on: Samples that were trained on.
-        judged_on: Samples that were held out.
-        folder: Checkpoints, logs and settings of the run.
-        notes: What the user should know.
-    """
-
-    model: Model
-    path: Path | None
-    before: Verdict
-    after: Verdict
-    teacher: Verdict | None
-    rows: tuple[EpochRow, ...]
-    best: EpochRow
-    trained_on: int
-    judged_on: int
-    folder: Path
-    notes: tuple[str, ...]
 
 
 def fine_tune(
@@ -91,7 +61,7 @@ def fine_tune(
     heads: Mapping[str, str] | None = None,
     features: Mapping[str, str] | None = None,
     plan: Plan | None = None,
-    run_dir: str | os.PathLike[str],
+    run_dir: str | os.PathLike[str] | None = None,
     resume: bool = False,
     force: bool = False,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
@@ -110,7 +80,7 @@ def fine_tune(
         heads: Values that are compared with the teacher's in place of the outputs: our name, the teacher's.
         features: Values whose numbers are compared besides: our name, the teacher's.
         plan: How the model was pruned: tells which channels of the teacher's features it has.
-        run_dir: Folder for checkpoints, logs and settings.
+        run_dir: Folder for checkpoints, logs and settings; by default the output's name with .run in place of .onnx.
         resume: Whether the run that is in this folder goes on.
         force: Whether an existing file, or a run in the folder, may be replaced.
         input_shapes: Shape per input, for files with dynamic axes.
@@ -134,7 +104,7 @@ def fine_tune(
         _check_output(Path(output), (source, teacher, labels, data), force=force)
     tell("read", 0, 1)
     dataset = read(data, model, preprocessing, labels)
-    training_set, held_out = _split(dataset, options)
+    training_set, held_out = split_samples(dataset, options)
     judge = Judge(model, wanted, held_out)
     objective = make_objective(
         model,
@@ -145,12 +115,13 @@ def fine_tune(
         features=features,
         kept=None if plan is None else plan.kept_positions(),
     )
-    _check_labels(dataset, objective)
-    folder = RunFolder(Path(run_dir))
+    check_labels(dataset, objective)
+    folder = _find_folder(run_dir, output)
     trainer = make_trainer(options, folder)
     settings = {
         "model": model.sha256,
         "teacher": None if wanted is None else wanted.sha256,
+        "plan": None if plan is None else hash_json(plan.values),
         "data": identify(dataset),
         "heads": dict(heads or {}),
         "features": dict(features or {}),
@@ -165,12 +136,12 @@ def fine_tune(
     student = to_torch(model, cut=tuple(heads or ()))
     elder = None if wanted is None or not objective.terms else to_torch(wanted, cut=tuple((heads or {}).values()))
     order = Order(
-        len(training_set), _fit_batch(options, training_set), options.seed, options.processes, trainer.global_rank
+        len(training_set), fit_batch(options, training_set), options.seed, options.processes, trainer.global_rank
     )
     plain = TrainingSamples(training_set, options.seed)
     has_norms = any(node.op_type == "BatchNormalization" for node in model.nodes)
     if options.norms == "insert" or (options.norms == "auto" and not has_norms):
-        _insert_norms(student, elder, plain, order, plan)
+        put_norms_back(student, elder, plain, order, plan)
     training = Training(
         student,
         elder,
@@ -178,7 +149,7 @@ def fine_tune(
         options,
         inputs=tuple(model.inputs),
         shared=dataset.shared,
-        classes=_count_classes(model, objective),
+        classes=count_classes(model, objective),
         steps=-(-order.per_epoch * options.epochs // options.accumulate),
     )
     tried = plain.collate([plain[0, index] for index in range(min(_TRIED, len(plain)))])
@@ -194,7 +165,7 @@ def fine_tune(
     trained, best = load_model(folder.best, input_shapes), keeper.best
     assert best is not None, "a training has an epoch at least"
     if options.recalibrate:
-        other = _recalibrate(keeper, student, _read_plain(plain, order, student, options.recalibrate))
+        other = recalibrate(keeper, student, read_plain(plain, order, student, options.recalibrate))
         trained = other if judge.measure(other).figure > best.figure else trained
     if output is not None:
         tell("save", 0, 1)
@@ -213,35 +184,16 @@ def fine_tune(
         trained_on=len(training_set),
         judged_on=len(held_out),
         folder=folder.path,
-        notes=_collect_notes(dataset, objective, student, unreached, keeper, before, after),
+        notes=collect_notes(dataset, held_out, objective, student, unreached, keeper, before, after),
     )
 
 
-def _insert_norms(
-    student: TorchGraph, elder: TorchGraph | None, samples: TrainingSamples, order: Order, plan: Plan | None
-) -> None:
-    """Put normalizations back, with statistics of the unpruned model where it is known which channels are the same."""
-    feeds = _read_plain(samples, order, student, max(1, _NORMED // order.batch))
-    kept = None
-    if plan is not None:
-        kept = {name: keep.tolist() for (name, axis), keep in plan.kept_positions().items() if axis == 1}
-    insert_norms(student, feeds, reference=elder if kept is not None else None, kept=kept)
-
-
-def _read_plain(samples: TrainingSamples, order: Order, student: TorchGraph, batches: int) -> Iterator[list[Tensor]]:
-    """Inputs of a few batches of the first epoch."""
-    for keys in dataclasses.replace(order, processes=1, rank=0).keys(0, min(batches, order.per_epoch)):
-        yield samples.feed(samples.collate([samples[key] for key in keys]), student.inputs)
-
-
-@torch.no_grad()
-def _recalibrate(keeper: Keeper, student: TorchGraph, feeds: Iterable[Sequence[Tensor]]) -> Model:
-    """The student with statistics of its normalizations from samples that nothing was done to."""
-    with keeper.applied(student):
-        student.train()
-        for feed in feeds:
-            student(*feed)
-        return from_torch(student)
+def _find_folder(run_dir: str | os.PathLike[str] | None, output: str | os.PathLike[str] | None) -> RunFolder:
+    if run_dir is not None:
+        return RunFolder(Path(run_dir))
+    if output is None:
+        raise TrainingError("there is no place for checkpoints: give run_dir, or an output to keep them beside")
+    return RunFolder(Path(output).with_suffix(".run"))
 
 
 def _check_output(output: Path, read_from: Iterable[Any], *, force: bool) -> None:
@@ -250,62 +202,3 @@ def _check_output(output: Path, read_from: Iterable[Any], *, force: bool) -> Non
         if isinstance(path, (str, os.PathLike)) and os.path.realpath(path) == os.path.realpath(output):
             raise OutputError(f"{str(output)!r} is a file that is read: choose another name with -o")
     check_target(output, force)
-
-
-def _split(dataset: Dataset, options: TrainingOptions) -> tuple[Dataset, Dataset]:
-    """Samples to train on, and samples to judge by."""
-    if dataset.is_made_up:
-        raise TrainingError("made-up pictures teach nothing about real ones: give pictures with --data")
-    if len(dataset) < 2:
-        raise DataError(f"{dataset.name!r} holds a single sample: give at least 2, one to train on and one to judge by")
-    training, held_out = split_held_out(np.arange(len(dataset)), options.held_out, options.seed)
-    return dataset.select(training), dataset.select(held_out)
-
-
-def _check_labels(dataset: Dataset, objective: Objective) -> None:
-    if objective.logits is None or dataset.labels is None or len(np.unique(dataset.labels)) > 1:
-        return
-    raise DataError(
-        f"all {len(dataset):,} samples of {dataset.name!r} have the label {dataset.labels[0]}, which teaches nothing: "
-        "give samples of several classes, or train with --teacher and --loss distillation"
-    )
-
-
-def _fit_batch(options: TrainingOptions, samples: Dataset) -> int:
-    """A batch that the samples can fill, of as many for every process."""
-    most = len(samples) // options.processes * options.processes
-    if not most:
-        raise DataError(f"{len(samples)} samples to train on are too few for {options.processes} processes")
-    return min(options.batch, most)
-
-
-def _count_classes(model: Model, objective: Objective) -> int:
-    if objective.logits is None or not objective.options.mixup:
-        return 0
-    shape = model.shapes.get(objective.logits)
-    if shape is None:
-        raise TrainingError("mixup mixes labels, and the file does not tell how many classes there are: give --mixup 0")
-    return max(shape[1:])
-
-
-def _collect_notes(
-    dataset: Dataset,
-    objective: Objective,
-    student: TorchGraph,
-    unreached: int,
-    keeper: Keeper,
-    before: Verdict,
-    after: Verdict,
-) -> tuple[str, ...]:
-    notes = [dataset.describe(), *objective.notes, *student.notes]
-    if unreached:
-        notes.append(f"{unreached} tensors stay as they are: what is compared does not depend on them")
-    if keeper.bad:
-        first = next(iter(keeper.bad.values()))
-        notes.append(
-            f"{len(keeper.bad):,} samples could not be read, others took their places; the first is {first.name!r}: "
-            f"{first.reason}"
-        )
-    if after.figure <= before.figure:
-        notes.append("the result is no better than what it began with: train longer, or with another --lr")
-    return tuple(notes)

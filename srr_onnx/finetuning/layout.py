@@ -107,56 +107,55 @@ class Layout:
         self.host: dict[Key, Array] = {}
         self._constants, self._tensors = constants, tensors
         self._changes, self._dtype = changes, dtype
+        self._wired: dict[int, dict[int, str]] = {}
+        for (index, slot), name in changes.wiring.items():
+            self._wired.setdefault(index, {})[slot] = name
         self._made = {Key(name) for name in inputs}
         self._like = next((Key(name) for name in inputs), None)
         self._unsteady: set[str] = set()
+        self._lowered: set[str] = set()
         for node in nodes:
             if not all(name in constants or name in tensors for name in node.outputs if name):
                 self._add(node)
 
     def _add(self, node: Node) -> None:
-        function, captured = self._changes.branches.get(node.index, (None, ()))
-        entry = OPERATORS.find((node.domain, node.op_type, node.since_version))
-        if function is not None:
-            entry = Operator(function, frozenset({0}))
-        elif entry is None:
-            raise _unknown(node)
-        wired = {slot: name for (index, slot), name in self._changes.wiring.items() if index == node.index}
+        branches, captured = self._changes.branches.get(node.index, (None, ()))
+        entry = _find(node) if branches is None else Operator(branches, frozenset({0}))
+        wired = self._wired.get(node.index, {})
         count = max([len(node.inputs), *(slot + 1 for slot in wired)])
         names = [*(wired.get(slot, node.input(slot)) for slot in range(count)), *captured]
         measures = node.op_type in _MEASURES and not node.domain
-        is_host = measures or (function is None and all(self._is_hostable(name) for name in names))
-        lowered = False
-        keys: list[Key | None] = []
-        for slot, name in enumerate(names):
-            if not name:
-                keys.append(None)
-            elif measures:
-                keys.append(Key(name, True) if self._is_hostable(name) else Key(name))
-            elif is_host or slot in entry.host:
-                lowered = lowered or not self._is_hostable(name)
-                keys.append(self._fitted_key(node, slot, self._host_key(node, name)))
-            else:
-                keys.append(self._tensor_key(node, name))
-        is_unsteady = lowered or node.op_type in _DATA_SHAPED or any(name in self._unsteady for name in names)
-        if is_unsteady:
+        is_host = measures or (branches is None and all(self._is_hostable(name) for name in names))
+        # What is computed on the device and read on the host: its content may change with every run.
+        is_lowered = not is_host and any(not self._is_hostable(names[slot]) for slot in entry.host if slot < len(names))
+        if is_lowered or node.op_type in _DATA_SHAPED or any(name in self._unsteady for name in names):
             self._unsteady.update(node.outputs)
+        keys = tuple(
+            None if not name
+            else Key(name, self._is_hostable(name)) if measures
+            else self._fitted_key(node, slot, self._host_key(node, name)) if is_host or slot in entry.host
+            else self._tensor_key(node, name)
+            for slot, name in enumerate(names)
+        )  # fmt: skip
         outputs = tuple(Key(name, is_host) if name else None for name in node.outputs)
-        compute = _on_host(entry.function, entry.host) if is_host else entry.function
+        function = _on_host(entry.function, entry.host) if is_host else entry.function
         norm = self._changes.norms.get(node.outputs[0])
-        if norm is not None:
-            raw, whole = Key(f"{node.outputs[0]} before its norm"), Key(node.outputs[0])
-            self._append(Operation(node, compute, tuple(keys), (raw, *outputs[1:])))
-            self._append(Operation(node, lambda call, x: norm(x), (raw,), (whole,)))
+        if norm is None:
+            is_planned = is_host and self._unsteady.isdisjoint(node.outputs)
+            self._append(Operation(node, function, keys, outputs, is_planned))
         else:
-            self._append(Operation(node, compute, tuple(keys), outputs, is_host and not is_unsteady))
+            raw = Key(f"{node.outputs[0]} before its norm")
+            self._append(Operation(node, function, keys, (raw, *outputs[1:])))
+            self._append(Operation(node, lambda call, x: norm(x), (raw,), outputs[:1]))
 
     def _append(self, operation: Operation) -> None:
         self.operations.append(operation)
         self._made.update(key for key in operation.outputs if key)
 
     def _is_hostable(self, name: str) -> bool:
-        return not name or Key(name, True) in self._made or (name in self._constants and name not in self._tensors)
+        if not name or Key(name, True) in self._made:
+            return name not in self._lowered
+        return name in self._constants and name not in self._tensors
 
     def _host_key(self, node: Node, name: str) -> Key:
         key = Key(name, True)
@@ -165,6 +164,7 @@ class Layout:
                 self.host[key] = _plain(self._constants[name], self._dtype)
                 self._made.add(key)
             else:
+                self._lowered.add(name)
                 self._append(Operation(node, lambda call, x: to_host(x), (Key(name),), (key,)))
         return key
 
@@ -243,11 +243,15 @@ def _on_host(function: Function, host: frozenset[int]) -> Function:
     return compute
 
 
-def _unknown(node: Node) -> UnsupportedError:
+def _find(node: Node) -> Operator:
+    """The function of a node."""
+    entry = OPERATORS.find((node.domain, node.op_type, node.since_version))
+    if entry is not None:
+        return entry
     versions = sorted(key[2] for key in OPERATORS if key[:2] == (node.domain, node.op_type))
     kind = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
     known = f"only versions {', '.join(map(str, versions))} of it are" if versions else "no version of it is"
-    return UnsupportedError(
+    raise UnsupportedError(
         f"operator {kind} of version {node.since_version} (node {node.label!r}) cannot be trained, {known} known: "
         f"{WAYS_OUT}"
     )

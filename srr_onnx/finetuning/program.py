@@ -152,7 +152,7 @@ class Program:
         return [values[place] for place in self._wanted]
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator] - torch says nothing of it
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def _run_uncompiled(program: Program, inputs: Sequence[Any], tensors: Iterable[torch.Tensor]) -> list[Any]:
     """The first run with inputs of some shapes, which settles what follows from them."""
     return program.run(inputs, tensors)

@@ -138,6 +138,11 @@ class RunFolder:
             file.write(text.getvalue().encode())
 
 
+def hash_json(value: Any) -> str:
+    """Tell plain data apart."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
 def identify(dataset: Dataset) -> str:
     """Tell data apart: a hash of the names and labels of all samples, and of the content of some."""
     found = hashlib.sha256(dataset.describe().encode())

@@ -35,7 +35,8 @@ _SLOTS: Mapping[str, tuple[int, ...]] = {
 }
 _STATISTICS = (3, 4)
 _PRODUCTS = frozenset({"BatchNormalization", "Conv", "ConvTranspose", "Einsum", "Gemm", "MatMul"})
-_MOVERS = frozenset({"Cast", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
+# Operators that pass numbers on as they are, in another order or shape.
+MOVERS = frozenset({"Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +54,38 @@ class Variable:
     origin: str
     uses: tuple[Use, ...]
     is_trainable: bool
+
+
+class Readers:
+    """Who reads the constants of a model.
+
+    Args:
+        model: Loaded model.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._names: dict[str, list[str]] = {}
+        for name, roots in model.roots.items():
+            for root in roots:
+                self._names.setdefault(root, []).append(name)
+        self._uses: dict[str, list[Use]] = {}
+        for node in model.nodes:
+            if not is_constant_node(model, node):
+                for slot, name in enumerate(node.inputs):
+                    self._uses.setdefault(name, []).append((node.index, slot))
+        self._captured = {name for node in model.nodes for name in node.captured}
+
+    def of(self, root: str) -> list[Use]:
+        """Uses of a stored constant, and of what follows from it, by nodes that do not make a constant themselves."""
+        return [use for name in self._all_names(root) for use in self._uses.get(name, ())]
+
+    def is_shown(self, root: str) -> bool:
+        """Whether a stored constant, or what follows from it, is a graph output or read inside a subgraph."""
+        return any(name in self._captured or name in self._model.outputs for name in self._all_names(root))
+
+    def _all_names(self, root: str) -> list[str]:
+        return [root, *self._names.get(root, ())]
 
 
 def find_variables(
@@ -82,20 +115,20 @@ def find_variables(
         wanted = {use: name for node in nodes for use, name in _weights(model, node) if use not in statistics}
     else:
         wanted = _named(model, train, statistics)
-    names, notes = NewNames(model), list[str]()
+    names, readers, notes = NewNames(model), Readers(model), list[str]()
     found: dict[str, Variable] = {}
     for name in dict.fromkeys(wanted.values()):
         uses = tuple(use for use, read in wanted.items() if read == name)
-        roots = _float_roots(model, name)
-        others = {use for root in roots for use in find_readers(model, root)} - set(wanted)
-        if not others and not any(_is_shown(model, root) for root in roots):
+        roots = [root for root in _float_roots(model, name) if train is None or root in train]
+        others = {use for root in roots for use in readers.of(root)} - set(wanted)
+        if not others and not any(readers.is_shown(root) for root in roots):
             found.update((root, Variable(root, root, (), True)) for root in roots)
             continue
         new = names.take(f"{name}_learnt")
         found[new] = Variable(new, name, uses, True)
         notes.append(f"{name!r} is read by others too: {_describe(model, uses)} gets a tensor of its own, {new!r}")
     for use, name in statistics.items():
-        if name in model.stored and find_readers(model, name) == [use] and not _is_shown(model, name):
+        if name in model.stored and readers.of(name) == [use] and not readers.is_shown(name):
             found[name] = Variable(name, name, (), False)
         else:
             new = names.take(f"{name}_followed")
@@ -123,7 +156,7 @@ def _follows(model: Model, name: str) -> bool:
         return False
     if node.op_type in _PRODUCTS:
         return True
-    if node.op_type in _MOVERS:
+    if node.op_type in MOVERS:
         return _follows(model, node.inputs[0])
     if node.op_type in ("Add", "Mul", "Sub"):
         rest = [part for part in node.inputs if part not in model.constants]
@@ -162,32 +195,6 @@ def _float_roots(model: Model, name: str) -> list[str]:
     """The stored numbers behind a constant; single ones (an epsilon, say) are no weights unless they are the whole."""
     roots = [root for root in model.roots.get(name, [name]) if _is_float_constant(model, root)]
     return sorted(root for root in roots if model.constants[root].size > 1) or roots
-
-
-def find_readers(model: Model, root: str) -> list[Use]:
-    """Find who reads a stored constant, or what follows from it, and does not make a constant.
-
-    Args:
-        model: Loaded model.
-        root: Name of the constant.
-
-    Returns:
-        Node index and slot of every use.
-    """
-    names = {root, *(name for name, roots in model.roots.items() if root in roots)}
-    return [
-        (node.index, slot)
-        for node in model.nodes
-        if not is_constant_node(model, node)
-        for slot, name in enumerate(node.inputs)
-        if name in names
-    ]
-
-
-def _is_shown(model: Model, root: str) -> bool:
-    """Whether a constant, or what follows from it, is a graph output or read inside a subgraph."""
-    names = {root, *(name for name, roots in model.roots.items() if root in roots)}
-    return not names.isdisjoint(model.outputs) or any(not names.isdisjoint(node.captured) for node in model.nodes)
 
 
 def _describe(model: Model, uses: Sequence[Use]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -73,12 +74,14 @@ def fit(trainer: lightning.Trainer, training: Training, keeper: Keeper, loader: 
         TrainingError: It has gone astray, or the checkpoint cannot be read.
         KeyboardInterrupt: The user has had enough.
     """
+    if checkpoint is not None and not zipfile.is_zipfile(checkpoint):
+        raise TrainingError(f"the checkpoint {str(checkpoint)!r} is damaged: start anew with --force")
     trainer.callbacks.append(keeper)  # type: ignore[attr-defined]
     handler = signal.getsignal(signal.SIGINT)
     torch.manual_seed(training.options.seed)
     try:
         with quietly():
-            trainer.fit(training, loader, ckpt_path=checkpoint, weights_only=False)
+            trainer.fit(training, loader, ckpt_path=checkpoint, weights_only=True)
     except SystemExit:  # what Lightning makes of Ctrl-C
         if not isinstance(keeper.stopped_by, KeyboardInterrupt):
             raise

@@ -13,18 +13,17 @@ import onnx
 import pytest
 from documented import documented_shape, mismatches
 from onnx import numpy_helper
+from training_models import save_net, save_pictures
 
 pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("lightning_utilities", reason="Lightning is not installed")
 
 from PIL import Image
 
-from srr_onnx.cli.finetune import training_options
 from srr_onnx.finetuning.options import TrainingOptions
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "finetuning"))
 
-from training_models import save_net, save_pictures
 
 PROGRAM = [sys.executable, "-m", "srr_onnx.cli.main"]
 QUICK = ("--batch", 14, "--lr", 0.05)
@@ -92,7 +91,6 @@ def test_every_setting_is_an_option_with_the_same_usual_value(run, files):
     for name in vars(usual):
         assert f"--{name.replace('_', '-')} " in printed
     assert f"[default: {usual.rate} for sgd, {TrainingOptions(optimizer='adamw').rate} for adamw]" in printed
-    assert callable(training_options)
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,24 @@ def test_later_samples_take_the_places_of_bad_ones(tmp_path):
     assert [bad.name for bad in found.bad] == ["1.png", "2.png", "6.png"]
 
 
+def test_a_part_has_its_own_places_and_the_same_samples(tmp_path):
+    for index in range(5):
+        save_picture(tmp_path / f"{index}.png", color=(index, 20, 30))
+    (tmp_path / "3.png").write_bytes(b"no picture")
+    data = open_data(tmp_path, picture_model()).with_labels(np.arange(5), "abcde")
+    part = data.select([4, 3, 1])
+    assert (len(part), part.labels.tolist(), part.classes) == (3, [4, 3, 1], tuple("abcde"))
+    assert part.preprocessing == data.preprocessing
+    assert part.fetch(1) is None
+    assert [(bad.name, len(data.bad)) for bad in part.bad] == [("3.png", 0)]
+    (found,) = part.batches(5)
+    assert (found.indices.tolist(), found.labels.tolist()) == ([0, 2], [4, 1])
+    (name,) = found.feeds
+    assert np.array_equal(found.feeds[name][1], data.fetch(1)[name])
+    with pytest.raises(DataError, match="holds no samples"):
+        data.select([])
+
+
 def test_batches_that_cannot_be(data):
     with pytest.raises(DataError, match="a batch of 0 samples is none"):
         next(data.batches(0))

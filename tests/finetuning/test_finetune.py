@@ -219,6 +219,29 @@ def test_a_checkpoint_that_is_kept_is_a_good_one(files, monkeypatch):
     assert all(bool(torch.isfinite(value).all()) for value in state.values())
 
 
+def test_a_damaged_checkpoint_is_no_place_to_go_on_from(files):
+    train(files)
+    last = files / "out" / "last.ckpt"
+    last.write_bytes(last.read_bytes()[:1000])
+    with pytest.raises(TrainingError, match=r"'.*last\.ckpt' is damaged: start anew with --force"):
+        train(files, resume=True, force=True)
+
+
+def test_training_in_half_precision_writes_the_type_of_the_file(files):
+    found = train(files, precision="bf16", epochs=8, **FAST)
+    assert found.after.figure > found.before.figure
+    assert {array.dtype for array in weights(files / "out.onnx").values()} == {np.dtype(np.float32)}
+
+
+def test_without_a_folder_the_run_lies_beside_the_output(files):
+    found = module.fine_tune(
+        files / "net.onnx", files / "new.onnx", data=files / "data.npz", options=TrainingOptions(epochs=1)
+    )
+    assert found.folder == files / "new.run"
+    with pytest.raises(TrainingError, match="there is no place for checkpoints"):
+        module.fine_tune(files / "net.onnx", data=files / "data.npz")
+
+
 def test_ctrl_c_is_one(files):
     def stop(stage, done, steps):
         if stage == "train" and done == 3:
@@ -321,4 +344,4 @@ def _held_out(files):
     from srr_onnx.data.read import open_data
 
     dataset = open_data(files / "data.npz", load_model(files / "net.onnx"))
-    return module._split(dataset, TrainingOptions(**QUICK))[1]
+    return module.split_samples(dataset, TrainingOptions(**QUICK))[1]

@@ -51,7 +51,8 @@ def attention(
 
 def _split_heads(x: Tensor, heads: int) -> Tensor:
     """(N, S, H D) -> (N, H, S, D)."""
-    return x.unflatten(2, (heads, -1)).transpose(1, 2)
+    samples, length, width = x.shape
+    return x.reshape(samples, length, heads, width // heads).transpose(1, 2)
 
 
 def _bias(call: Call, scores: Tensor, mask: Tensor | None, offset: int) -> Tensor:

@@ -24,6 +24,7 @@ Activation: TypeAlias = Callable[[Tensor], Tensor]
 State: TypeAlias = tuple[Tensor, ...]
 
 _SINCE = (7, 14, 22)
+_KERNELS: dict[str, Callable[..., tuple[Tensor, ...]]] = {"RNN": torch.rnn_tanh, "GRU": torch.gru, "LSTM": torch.lstm}
 _DEFAULTS = {"RNN": ["Tanh"], "GRU": ["Sigmoid", "Tanh"], "LSTM": ["Sigmoid", "Tanh", "Tanh"]}
 # Functions with their parameters alpha and beta, and the values that these have by default.
 _ACTIVATIONS: dict[str, tuple[Callable[..., Tensor], tuple[float, ...]]] = {
@@ -124,11 +125,9 @@ def _recur(
     if lengths is None and peephole is None and _is_native(call, count):
         states, last = _native(call, x, weight, recurrence, parts, first)
     else:
-        activations = _activations(call, count)
-        sets = [
-            _Direction(weight[d], recurrence[d], parts[0][d], parts[1][d], chosen, None if peephole is None else peephole[d])
-            for d, chosen in enumerate(activations)
-        ]  # fmt: skip
+        peepholes = [None] * count if peephole is None else list(peephole)
+        functions = _activations(call, count)
+        sets = [_Direction(*tensors) for tensors in zip(weight, recurrence, *parts, functions, peepholes, strict=True)]
         states, last = _step_by_step(call, x, sets, lengths, first)
     if is_batch_first:
         return states.permute(2, 0, 1, 3), *(value.transpose(0, 1) for value in last)
@@ -168,12 +167,11 @@ def _native(
 ) -> tuple[Tensor, State]:
     """All states (T, D, N, H) and the last ones (D, N, H), by torch's kernel."""
     kind = call.node.op_type
-    kernel = {"RNN": torch.rnn_tanh, "GRU": torch.gru, "LSTM": torch.lstm}[kind]
     starts: Any = first if kind == "LSTM" else first[0]
     is_turned = call.attribute("direction", "forward") == "reverse"
     tensors = [_reorder(part[d], _ORDER[kind]) for d in range(len(weight)) for part in (weight, recurrence, *biases)]
-    made = kernel(x.flip(0) if is_turned else x, starts, tensors, True, 1, 0.0, False, len(weight) == 2, False)
-    states = made[0].unflatten(2, (len(weight), -1)).transpose(1, 2)  # (T, N, D H) -> (T, D, N, H)
+    made = _KERNELS[kind](x.flip(0) if is_turned else x, starts, tensors, True, 1, 0.0, False, len(weight) == 2, False)
+    states = torch.stack(made[0].chunk(len(weight), 2), 1)  # (T, N, D H) -> (T, D, N, H)
     return states.flip(0) if is_turned else states, tuple(made[1:])
 
 

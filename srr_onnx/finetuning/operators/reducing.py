@@ -44,7 +44,8 @@ def _product(x: Tensor, axes: list[int], keep: bool) -> Tensor:
 def _length(x: Tensor, axes: list[int], keep: bool) -> Tensor:
     """Euclidean length, whose slope at 0 is 0 and not infinite; of integers without the fraction."""
     numbers = x if x.is_floating_point() else x.double()
-    return torch.norm(numbers, 2, axes, keep).to(x.dtype)
+    length: Tensor = torch.linalg.vector_norm(numbers, 2, axes, keep)
+    return length.to(x.dtype)
 
 
 def _largest(x: Tensor, axes: list[int], keep: bool) -> Tensor:

@@ -8,7 +8,6 @@ one, two or four, is a matter of the mode.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -110,6 +109,7 @@ def _resize(call: Call, x: Tensor, spans: Sequence[_Span], coordinates: str, nea
         if coordinates == "tf_crop_and_resize":
             beyond = (places < 0) | (places > span.before - 1)
             outside = outside | _along(beyond.to(x.device), span.axis, x.ndim)
+        taps: list[tuple[Tensor, Tensor | None]]
         if mode == "nearest":
             taps = [(_NEAREST[nearest_mode](places, span), None)]
         elif mode == "linear":
@@ -147,7 +147,7 @@ def _linear_taps(places: Tensor, size: int) -> list[tuple[Tensor, Tensor | None]
 
 
 def _cubic_taps(places: Tensor, size: int, call: Call) -> list[tuple[Tensor, Tensor | None]]:
-    """The four places around, with Keys' cubic weights; those outside may be left out, the others then make up for it."""
+    """The four places around, by Keys' cubic weights; without those outside the others make up for them."""
     a = call.attribute("cubic_coeff_a", -0.75)
     low = places.floor()
     part = places - low
@@ -169,7 +169,8 @@ def _align_corners(place: Tensor, span: _Span) -> Tensor:
 def _crop(place: Tensor, span: _Span) -> Tensor:
     last = span.before - 1
     if span.after > 1:
-        return np.float32(span.start) * last + place * (span.end - span.start) * last / (span.after - 1)
+        first = float(np.float32(span.start) * np.float32(last))
+        return first + place * (span.end - span.start) * last / (span.after - 1)
     return place * 0 + 0.5 * (span.start + span.end) * last
 
 

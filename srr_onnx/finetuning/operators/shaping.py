@@ -101,7 +101,7 @@ def size(call: Call, x: Tensor) -> Array:
 
 @operator("DepthToSpace", since=(1, 11, 13))
 def depth_to_space(call: Call, x: Tensor) -> Tensor:
-    """Channels become blocks of pixels; the place in the block is the channel's slow part (DCR) or its fast one (CRD)."""
+    """Channels become blocks of pixels; the place in a block is the channel's slow part (DCR) or fast part (CRD)."""
     n, channels, height, width = x.shape
     block = call.attribute("blocksize")
     depth = channels // block**2

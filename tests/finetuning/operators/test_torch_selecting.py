@@ -12,6 +12,8 @@ OPERATORS = [
     "Gather", "GatherElements", "GatherND", "Scatter", "ScatterElements", "ScatterND", "Compress", "NonZero", "OneHot",
     "TopK", "Range", "Trilu", "EyeLike",
 ]  # fmt: skip
+# Writes two elements to the same places.
+TWICE = torch.tensor([[1, 0], [1, 0]])
 
 
 @pytest.mark.parametrize("op_type", OPERATORS)
@@ -26,9 +28,9 @@ def test_node_cases(op_type: str) -> None:
         ("GatherElements", [numbers(3, 2), torch.tensor([[0, -1], [0, 2]])], 13, 1, {"axis": 0}),
         ("GatherND", [numbers(2, 3, 2), torch.tensor([[1], [-1]])], 13, 1, {"batch_dims": 1}),
         ("ScatterElements", [numbers(3, 2), torch.tensor([[0, -1]]), numbers(1, 2)], 13, 1, {}),
-        ("ScatterElements", [numbers(3, 2), torch.tensor([[1, 0], [1, 0]]), numbers(2, 2)], 18, 1, {"reduction": "add"}),
-        ("ScatterElements", [numbers(3, 2), torch.tensor([[1, 0], [1, 0]]), numbers(2, 2)], 18, 1, {"reduction": "mul"}),
-        ("ScatterElements", [numbers(3, 2), torch.tensor([[1, 0], [1, 0]]), numbers(2, 2)], 18, 1, {"reduction": "max"}),
+        ("ScatterElements", [numbers(3, 2), TWICE, numbers(2, 2)], 18, 1, {"reduction": "add"}),
+        ("ScatterElements", [numbers(3, 2), TWICE, numbers(2, 2)], 18, 1, {"reduction": "mul"}),
+        ("ScatterElements", [numbers(3, 2), TWICE, numbers(2, 2)], 18, 1, {"reduction": "max"}),
         ("ScatterND", [numbers(3, 2), torch.tensor([[-1], [0]]), numbers(2, 2)], 13, 1, {}),
         ("ScatterND", [numbers(3, 2), torch.tensor([[1], [1]]), numbers(2, 2)], 18, 1, {"reduction": "add"}),
         ("Compress", [numbers(3, 2), torch.tensor([True, False, True])], 11, 1, {"axis": 0}),
