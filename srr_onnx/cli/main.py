@@ -30,6 +30,7 @@ COMMANDS = {
     "prune": ("srr_onnx.cli.prune", "Make a model smaller and prove the result."),
     "apply": ("srr_onnx.cli.apply", "Replay a plan that `prune` has written."),
     "finetune": ("srr_onnx.cli.finetune", "Train a pruned model on labels, to be like a teacher, or both."),
+    "optimize": ("srr_onnx.cli.optimize", "Prune, train and judge a model as a recipe says, step by step."),
     "evaluate": ("srr_onnx.cli.evaluate", "Measure accuracy on labelled data, or agreement with another model."),
     "compare": ("srr_onnx.cli.compare", "Compare a model with its reference: cost, accuracy, agreement."),
     "profile": (

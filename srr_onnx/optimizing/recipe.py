@@ -187,7 +187,7 @@ def _read_training(content: Mapping[str, Any], seed: int) -> dict[str, TrainingS
         given = dict(_keys(key, content[key]))
         for name in _ALONE:
             if name in given:
-                raise RecipeError(f"{key}: {name}: a recipe trains in one process; train with srr-onnx finetune instead")
+                raise RecipeError(f"{key}: {name}: a recipe trains in one process; srr-onnx finetune in several")
         pairs = {name: dict(_read_pairs(f"{key}: {name}", given.pop(name))) for name in _PAIRS if name in given}
         # what the last training is not told it takes from the others
         usual |= named(key, read_values, TrainingOptions, given, _ALONE) | pairs

@@ -17,7 +17,7 @@ from srr_onnx.planning.budget import QUANTITIES, Budget
 from srr_onnx.planning.memory import FilePrice, MemoryPrice
 from srr_onnx.planning.plan import Plan
 from srr_onnx.targets.target import Target
-from srr_onnx.validation.node_times import Clocks
+from srr_onnx.validation.node_times import time_models
 from srr_onnx.validation.profile import make_batch
 
 
@@ -34,16 +34,14 @@ def count_totals(model: Model, budget: Budget, target: Target | None = None) -> 
     """
     kinds = [limit.kind for limit in budget.limits]
     cost = count_cost(model)
-    found: dict[str, float] = {
-        kind: getattr(cost, QUANTITIES[kind]) for kind in kinds if kind in QUANTITIES
-    }
+    found: dict[str, float] = {kind: getattr(cost, QUANTITIES[kind]) for kind in kinds if kind in QUANTITIES}
     if "size" in kinds or "memory" in kinds:
         groups = find_groups(model)
-        prices = {"size": FilePrice, "memory": MemoryPrice}
-        found |= {kind: prices[kind](model, groups).total for kind in kinds if kind in prices}
+        prices: dict[str, type[FilePrice | MemoryPrice]] = {"size": FilePrice, "memory": MemoryPrice}
+        found |= {kind: price(model, groups).total for kind, price in prices.items() if kind in kinds}
     if "latency" in kinds:
         where = target or Target(threads=1)
-        (found["latency"],) = Clocks().models([model], make_batch(model, where.batch), where)
+        (found["latency"],) = time_models([model], make_batch(model, where.batch), where)
     return found
 
 
@@ -76,7 +74,7 @@ def split_budget(
 
 def split_cap(cap: float, steps: int) -> float:
     """Find the share of a group that may go in every step, so that no more than `cap` goes in all of them."""
-    return 1 - (1 - cap) ** (1 / steps)
+    return 1 - float((1 - cap) ** (1 / steps))
 
 
 def chain(first: Plan, second: Plan) -> Plan:
