@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 import click
 import torch
+import torch.fx.experimental.optimization
 import torchvision
 
 from srr_onnx.finetuning.bridge import to_torch

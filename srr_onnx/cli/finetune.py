@@ -73,7 +73,7 @@ training_options = options.combine(
         help="What happens to pictures: none, or some of flip, crop, randaugment.",
     ),
     _setting("optimizer", Optimizer, "How the weights move."),
-    _setting("lr", float, "Highest learning rate.  [default: 0.03 for sgd, 0.0003 for adamw]", "NUMBER"),
+    _setting("lr", float, "Highest learning rate.  [default: 0.01 for sgd, 0.0003 for adamw]", "NUMBER"),
     _setting("weight_decay", float, "Decay of weights; biases and scales do not decay.", "NUMBER"),
     _setting("warmup", float, "Share of the steps in which the rate rises; then it falls along a cosine.", "SHARE"),
     _setting("clip", float, "Largest norm of the gradients; 0 does not clip.", "NUMBER"),

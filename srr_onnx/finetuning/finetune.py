@@ -163,23 +163,25 @@ def fine_tune(
         return None
 
     tell("compare", 0, 1)
-    trained, best = load_model(folder.best, input_shapes), keeper.best
+    best = keeper.best
     assert best is not None, "a training has an epoch at least"
     if options.recalibrate:
         other = recalibrate(keeper, student, read_plain(plain, order, student, options.recalibrate))
-        trained = other if judge.measure(other).figure > best.figure else trained
-    if output is not None:
+        if judge.measure(other).figure > best.figure:
+            save_model(other, folder.best, force=True)
+    trained = load_model(folder.best, input_shapes)
+    after = judge.measure(trained, is_final=True)
+    mark = None if wanted is None or before.accuracy is None else judge.measure(wanted)
+    if output is not None:  # at the very last: before that the run can go on as if nothing had been
         tell("save", 0, 1)
         save_model(trained, output, force=force)
-        trained = load_model(output, input_shapes)
-    after = judge.measure(trained, is_final=True)
     tell("done", 1, 1)
     return FineTuned(
         model=trained,
         path=None if output is None else Path(output),
         before=before,
         after=after,
-        teacher=None if wanted is None or before.accuracy is None else judge.measure(wanted),
+        teacher=mark,
         rows=tuple(keeper.rows),
         best=best,
         trained_on=len(training_set),

@@ -190,5 +190,6 @@ class Keeper(lightning.Callback):
         kept = f"the last good checkpoint is kept in {str(self._folder.path)!r}; " if self._folder.last.exists() else ""
         return (
             f"{what} after {self.done:,} of {self.total:,} batches: {kept}try a smaller --lr (it was "
-            f"{self._options.rate:g}), --clip 1, or --precision 32"
+            f"{self._options.rate:g}), {'--norms insert' if self._options.norms == 'keep' else '--precision 32'}, or "
+            "--clip 1"
         )

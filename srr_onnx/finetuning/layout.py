@@ -201,7 +201,10 @@ class Layout:
 
 def to_host(value: Value) -> Array:
     """A value as an array on the host."""
-    return value if isinstance(value, np.ndarray) else np.asarray(value.detach().cpu().numpy())
+    if isinstance(value, np.ndarray):
+        return value
+    value = value.detach().cpu()
+    return np.asarray((value.float() if value.dtype == torch.bfloat16 else value).numpy())
 
 
 def to_tensor(array: Array, dtype: torch.dtype) -> torch.Tensor:

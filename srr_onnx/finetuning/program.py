@@ -116,6 +116,10 @@ class Program:
         self._size = _UNREAD + 1 + len(places)
         self._plans: dict[tuple[Any, ...], _Settled] = {}
 
+    def is_settled(self, inputs: Sequence[Any]) -> bool:
+        """Whether inputs of these shapes were run before."""
+        return _sign(inputs) in self._plans
+
     def run(self, inputs: Sequence[Any], tensors: Iterable[torch.Tensor]) -> list[Any]:
         """Compute the values.
 
@@ -134,14 +138,11 @@ class Program:
             values[place] = tensor
         for place, number in self._inputs:
             values[place] = inputs[number]
-        signature = tuple((tuple(tensor.shape), str(tensor.device)) for tensor in inputs)
+        signature = _sign(inputs)
         settled = self._plans.get(signature)
-        is_compiling = torch.compiler.is_compiling()
         if settled is not None:
-            _put(values, settled.numbers if is_compiling else settled.arrays)
+            _put(values, settled.numbers if torch.compiler.is_compiling() else settled.arrays)
             _execute(self._unplanned, values)
-        elif is_compiling:
-            return list(_run_uncompiled(self, inputs, tensors))
         else:
             plan = list(self._constants)
             _put(values, plan)
@@ -152,10 +153,8 @@ class Program:
         return [values[place] for place in self._wanted]
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
-def _run_uncompiled(program: Program, inputs: Sequence[Any], tensors: Iterable[torch.Tensor]) -> list[Any]:
-    """The first run with inputs of some shapes, which settles what follows from them."""
-    return program.run(inputs, tensors)
+def _sign(inputs: Sequence[Any]) -> tuple[Any, ...]:
+    return tuple((tuple(tensor.shape), str(tensor.device)) for tensor in inputs)
 
 
 def _to_numbers(value: Any) -> Any:

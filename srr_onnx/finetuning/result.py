@@ -22,7 +22,7 @@ class FineTuned:
         model: The trained model.
         path: Where it was written; None where it was not.
         before: What held-out samples said of the model before training.
-        after: What they say of the trained one, read from the file that was written.
+        after: What they say of the trained one, read from the run's file.
         teacher: What they say of the teacher; None without one, or without labels.
         rows: What was noted of every epoch.
         best: The epoch whose weights were taken.

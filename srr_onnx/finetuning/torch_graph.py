@@ -166,7 +166,12 @@ class TorchGraph(nn.Module):
         """
         layout = self._make_layout({**self._placed_norms(), **watchers})
         program = Program(layout, self.inputs, self.outputs, is_training=self.training, dtype=self.dtype, drops=False)
-        return lambda *inputs: program.run(inputs, [self.tensor(name) for name in program.tensors])
+
+        def run(*inputs: torch.Tensor) -> list[torch.Tensor]:
+            self._check(inputs)
+            return self._execute(program, inputs)
+
+        return run
 
     def wiring(self) -> dict[tuple[int, int], str]:
         """What is read in place of what the file says, by node index and slot."""
@@ -188,17 +193,26 @@ class TorchGraph(nn.Module):
         return Layout(self.nodes, constants, {*self.variables}, self.inputs, changes, self.dtype)
 
     def _run(self, inputs: Sequence[torch.Tensor], names: tuple[str, ...]) -> list[torch.Tensor]:
+        self._check(inputs)
+        form = self.training, self.training and self.dropout, names
+        program = self._programs.get(form)
+        if torch.compiler.is_compiling() and (program is None or not program.is_settled(inputs)):
+            return list(_run_uncompiled(self, inputs, names))
+        if program is None:
+            program = self._programs[form] = self._compile(names)
+        return self._execute(program, inputs)
+
+    def _execute(self, program: Program, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        return program.run(inputs, [self.tensor(name) for name in program.tensors])
+
+    def _check(self, inputs: Sequence[torch.Tensor]) -> None:
+        """Check the number of inputs, and their batch the first time that it is another than the file states."""
         if len(inputs) != len(self.inputs):
             raise DataError(
                 f"the graph has {len(self.inputs)} inputs ({', '.join(self.inputs)}), {len(inputs)} are given"
             )
         if self._is_bound and [tensor.shape[:1] for tensor in inputs] != self._stated:
             self._open(inputs)
-        form = self.training, self.training and self.dropout, names
-        program = self._programs.get(form)
-        if program is None:
-            program = self._programs[form] = self._compile(names)
-        return program.run(inputs, [self.tensor(name) for name in program.tensors])
 
     def _open(self, inputs: Sequence[torch.Tensor]) -> None:
         """Try out whether the graph takes another batch than the file states."""
@@ -219,6 +233,14 @@ class TorchGraph(nn.Module):
                 raise UnknownNameError("value", name, known)
         drops = self.training and self.dropout
         return Program(self._layout, self.inputs, names, is_training=self.training, dtype=self.dtype, drops=drops)
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def _run_uncompiled(
+    module: TorchGraph, inputs: Sequence[torch.Tensor], names: tuple[str, ...]
+) -> Sequence[torch.Tensor]:
+    """The first run with inputs of some shapes, which settles what follows from them."""
+    return module._run(inputs, names)
 
 
 @contextlib.contextmanager

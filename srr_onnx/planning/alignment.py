@@ -35,6 +35,10 @@ class Alignment:
         """The same step for every kind."""
         return cls(dict.fromkeys(KINDS, step), "given")
 
+    def coarsen(self, factor: int) -> Alignment:
+        """Steps that are so many times as wide; no matter where any width does."""
+        return dataclasses.replace(self, steps={k: s if s == 1 else s * factor for k, s in self.steps.items()})
+
     def to_json(self) -> dict[str, object]:
         """Plain form, as in plan files."""
         return {"source": self.source, "steps": dict(self.steps)}

@@ -151,7 +151,7 @@ def make_plan(
     check_prunable(model, groups, causes)
     cap = max_group_ratio
     costs = CostModel(model, groups, "macs")
-    steps = None if alignment is None else find_steps(model, groups, alignment)
+    steps = None if alignment is None else find_steps(model, groups, alignment.coarsen(haste.coarseness))
     limits: list[dict[str, Any]] = []
     if budget.kind == "ratio":
         removed = allocate_ratio(groups, is_free, budget.amount, steps)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,8 @@ PAR = 0.97
 # What is tried, the least that does is taken: time counts for more, and in the end groups may shrink further too.
 HASTES = (CALM, *(Haste(weight) for weight in (2.0, 3.0, 4.0, 6.0, 8.0)), Haste(8.0, 0.1), Haste(8.0, 0.2))
 _ROUNDS = 3
+# Where a plan falls so far short of its prediction, widths cost more than the steps between them promise: wider steps.
+_BELIEVED = 0.98
 # More haste has to be predicted to give so much more to be taken.
 _WORTHWHILE = 1.01
 
@@ -81,21 +83,35 @@ def find_haste(
     tried: list[Pressed] = []
     before = math.inf
     widths: set[tuple[int, ...]] = set()
-    least = 0
+    least, coarseness = 0, 1
     while len(tried) < _ROUNDS:
         on_round(len(tried), _ROUNDS)
-        least, decision = _choose(model, groups, decide, table, least)
-        removed = tuple(groups.count_removed(decision.is_kept))
+        plans = [dataclasses.replace(haste, coarseness=coarseness) for haste in HASTES[least:]]
+        chosen = _choose(model, groups, decide, table, plans)
+        least += chosen.place
+        removed = tuple(groups.count_removed(chosen.decision.is_kept))
         if removed in widths:
             break
         widths.add(removed)
-        version = time_version(model, groups, decision.is_kept, feeds, target, clocks)
+        version = time_version(model, groups, chosen.decision.is_kept, feeds, target, clocks)
         before = min(before, version.before)  # as everywhere, what else the machine does only makes a run longer
-        tried.append(Pressed(table, HASTES[least], version.after / _share_left(decision)))
-        if before >= PAR * tried[-1].cost:
+        cost = version.after / _share_left(chosen.decision)
+        tried.append(Pressed(table, plans[chosen.place], cost))
+        if before >= PAR * cost:
             break
+        if before < _BELIEVED * chosen.realised * cost:
+            coarseness *= 2
         table = table.add(version.sizes, version.nodes)
     return min(tried, key=lambda found: found.cost)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Chosen:
+    """A plan that is to be measured: its place in the list, what the table says of it, and what goes."""
+
+    place: int
+    realised: float
+    decision: Decision
 
 
 def _choose(
@@ -103,22 +119,22 @@ def _choose(
     groups: Groups,
     decide: Callable[[LatencyTable, Haste], Decision],
     table: LatencyTable,
-    least: int,
-) -> tuple[int, Decision]:
-    """The first of the hastes whose plan is predicted to do, else the first of those with the best prediction."""
-    best: tuple[float, int, Decision] | None = None
-    for place, haste in enumerate(HASTES[least:], least):
+    hastes: Sequence[Haste],
+) -> _Chosen:
+    """The first plan that is predicted to do, else the first of those with the best prediction."""
+    best: _Chosen | None = None
+    for place, haste in enumerate(hastes):
         decision = decide(table, haste)
         price = LatencyPrice(model, groups, table)
         for number, count in enumerate(groups.count_removed(decision.is_kept)):
             price.remove(number, count)
         realised = _share_left(decision) * price.total / max(price.cost(), 1)
-        if best is None or realised > _WORTHWHILE * best[0]:
-            best = realised, place, decision
+        if best is None or realised > _WORTHWHILE * best.realised:
+            best = _Chosen(place, realised, decision)
         if realised >= PAR:
             break
-    assert best is not None, "there is a weight to choose"
-    return best[1:]
+    assert best is not None, "there is a haste to choose"
+    return best
 
 
 def _share_left(decision: Decision) -> float:

@@ -15,12 +15,12 @@ from documented import documented_shape, mismatches
 from onnx import numpy_helper
 from training_models import save_net, save_pictures
 
-pytest.importorskip("torch", reason="torch is not installed")
+torch = pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("lightning_utilities", reason="Lightning is not installed")
 
-from PIL import Image
+from PIL import Image  # noqa: E402
 
-from srr_onnx.finetuning.options import TrainingOptions
+from srr_onnx.finetuning.options import TrainingOptions  # noqa: E402
 
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "finetuning"))
 
@@ -31,6 +31,7 @@ QUICK = ("--batch", 14, "--lr", 0.05)
 
 @pytest.fixture
 def files(tmp_path):
+    torch.set_num_threads(1)  # so that results in this process are those of the others
     save_net(tmp_path / "net.onnx")
     save_net(tmp_path / "teacher.onnx", seed=1)
     save_pictures(tmp_path / "data.npz")
@@ -144,7 +145,12 @@ def test_empty_folders_and_damaged_pictures(run, files):
 
 def start(*more, folder, out="out.onnx"):
     return subprocess.Popen(
-        [*PROGRAM, *words(*more, out=out)], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*PROGRAM, *words(*more, out=out)],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
 
 

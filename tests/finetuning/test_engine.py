@@ -14,9 +14,7 @@ from srr_onnx.finetuning import engine
 
 def test_without_lightning_there_is_one_line_that_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "lightning", None)
-    with pytest.raises(
-        MissingDependencyError, match=r"needs Lightning, .*: pip install 'srr-onnx\[finetune"
-    ):
+    with pytest.raises(MissingDependencyError, match=r"needs Lightning, .*: pip install 'srr-onnx\[finetune"):
         runpy.run_path(engine.__file__)
 
 

@@ -28,11 +28,11 @@ def test_settings_that_make_no_sense(setting, message):
 
 
 def test_the_usual_rate_follows_from_the_optimizer():
-    assert (TrainingOptions().rate, TrainingOptions(optimizer="adamw").rate) == (0.03, 3e-4)
+    assert (TrainingOptions().rate, TrainingOptions(optimizer="adamw").rate) == (0.01, 3e-4)
     assert TrainingOptions(lr=0.5).rate == 0.5
 
 
 def test_what_decides_the_result_is_told_and_nothing_else():
     assert TrainingOptions().settle() == TrainingOptions(workers=3, checkpoint_every=7, batch=64).settle()
-    assert TrainingOptions(lr=0.03).settle() == TrainingOptions().settle()
+    assert TrainingOptions(lr=0.01).settle() == TrainingOptions().settle()
     assert not FREE & set(TrainingOptions().settle())

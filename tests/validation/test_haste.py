@@ -8,6 +8,7 @@ import pytest
 
 from srr_onnx.analysis.find import find_groups
 from srr_onnx.errors import PlanError
+from srr_onnx.planning.alignment import Alignment, find_steps
 from srr_onnx.planning.budget import Budget
 from srr_onnx.planning.climb import CALM
 from srr_onnx.planning.latency import find_sizes
@@ -51,15 +52,17 @@ class Machine:
         return {name: rates[min(n, len(rates) - 1)] * math.prod(sizes[name]) for n, name in enumerate(names)}
 
 
-def press(machine, seed=0, flops=0.4, cap=0.6):
-    model = chain(widths=(32, 48, 64, 64), seed=seed)
+def press(machine, seed=0, flops=0.4, cap=0.6, alignment=None):
+    model = chain(widths=(32, 96, 128, 64) if alignment else (32, 48, 64, 64), seed=seed)
     groups = find_groups(model)
     scores = score_groups(model, groups, "l1", ScoreOptions())
-    table = measure_table(model, groups, [True] * len(groups), None, {}, TARGET, machine.clocks())
+    steps = None if alignment is None else find_steps(model, groups, alignment)
+    table = measure_table(model, groups, [True] * len(groups), steps, {}, TARGET, machine.clocks())
     told = []
 
     def decide(known, haste):
-        return make_plan(model, groups, scores, Budget.choose(flops=flops), known, haste, max_group_ratio=cap)
+        budget = Budget.choose(flops=flops)
+        return make_plan(model, groups, scores, budget, known, haste, max_group_ratio=cap, alignment=alignment)
 
     def realise(found):
         decision = decide(found.table, found.haste)
@@ -91,6 +94,27 @@ def test_where_no_plan_is_on_par_the_closest_one_is_taken():
     assert len(told) <= 3
     best = max(realise(type(found)(known, haste, 0.0)) for known in (table, found.table) for haste in HASTES[:1])
     assert realise(found) >= best - 1e-9
+
+
+class Blocks(Machine):
+    """A machine that computes in blocks of 32 channels where it has two models to run, and says so nowhere else."""
+
+    def models(self, models, feeds, target):
+        found = super().models(models, feeds, target)
+        return [self._in_blocks(model) for model in models] if len(models) == 2 else found
+
+    def _in_blocks(self, model):
+        sizes = find_sizes(model)
+        convs = [(node, sizes[node.outputs[0]]) for node in model.nodes if node.op_type == "Conv"]
+        return sum(math.prod(s) * -(-s[1] // 32) * 32 / s[1] for _, s in convs)
+
+
+def test_widths_that_cost_more_than_promised_become_coarser():
+    found, _, decide, told, _ = press(Blocks(), alignment=Alignment({"spatial": 8}, "auto"))
+    assert len(told) > 1
+    assert found.haste.coarseness > 1
+    removed = {group.units - len(group.keep) for group in decide(found.table, found.haste).plan.groups}
+    assert all(count % 16 == 0 for count in removed)
 
 
 def test_versions_are_measured_once():

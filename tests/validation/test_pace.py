@@ -260,3 +260,11 @@ def test_a_plan_with_a_latency_is_written_and_replayed(monkeypatch, tmp_path):
     assert result.plan.budget["alignment"]["source"] == "auto"
     again, _ = apply_plan(model, Plan.from_json(json.loads(json.dumps(result.plan.to_json()))))
     assert count_cost(again) == count_cost(load_model(tmp_path / "small.onnx"))
+
+
+def test_plans_come_closer_than_the_goal_demands():
+    for share in (0.2, 0.35, 0.5):
+        model, machine = chain(widths=(64, 96, 128)), Machine(0.8, whole=1.04)
+        _, pruned = settle(model, machine, latency=share)
+        before, after = machine.models([model, pruned], {}, TARGET)
+        assert abs(after / before - (1 - share)) <= 0.02 * (1 - share)

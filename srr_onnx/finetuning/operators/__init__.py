@@ -16,6 +16,7 @@ from srr_onnx.finetuning.operators import (
     resizing,
     sampling,
     selecting,
+    sequences,
     shaping,
 )
 
@@ -35,5 +36,6 @@ __all__ = [
     "resizing",
     "sampling",
     "selecting",
+    "sequences",
     "shaping",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -30,8 +31,8 @@ def _mean(x: Tensor, axes: list[int], keep: bool) -> Tensor:
     """Mean; of integers without the fraction."""
     if x.is_floating_point():
         return x.mean(axes, keep)
-    count = np.prod([x.shape[axis] for axis in axes])
-    return _total(x, axes, keep).div(int(count), rounding_mode="trunc")
+    count = math.prod(x.shape[axis] for axis in axes)
+    return _total(x, axes, keep).div(count, rounding_mode="trunc")
 
 
 def _product(x: Tensor, axes: list[int], keep: bool) -> Tensor:

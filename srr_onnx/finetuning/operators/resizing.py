@@ -49,7 +49,7 @@ class _Span:
 @operator("Resize", since=(10,), host=(1,))
 def upsample(call: Call, x: Tensor, scales: Array | None = None) -> Tensor:
     """Other sizes by scales; the first places of old and new axes lie on each other."""
-    factors = np.asarray(call.attribute("scales") if scales is None else scales, np.float32)
+    factors = call.attribute("scales") if scales is None else scales.tolist()
     return _resize(call, x, _by_scales(range(x.ndim), x.shape, factors), "asymmetric", "simple")
 
 
@@ -62,36 +62,43 @@ def resize(
         raise call.refuse("filters before it shrinks (antialias = 1)")
     axes = given_axes(call, None, x.ndim) or range(x.ndim)
     if scales is not None and scales.size:
-        spans = _by_scales(axes, x.shape, scales.astype(np.float32))
+        spans = _by_scales(axes, x.shape, scales.tolist())
     elif sizes is not None:
-        spans = _by_sizes(axes, x.shape, sizes, call.attribute("keep_aspect_ratio_policy", "stretch"))
+        spans = _by_sizes(axes, x.shape, sizes.tolist(), call.attribute("keep_aspect_ratio_policy", "stretch"))
     else:
         raise call.refuse("has neither scales nor sizes")
     coordinates = call.attribute("coordinate_transformation_mode", "half_pixel")
     if coordinates == "tf_crop_and_resize" and roi is not None:
-        ends = roi.reshape(2, -1).T.tolist()
-        spans = [dataclasses.replace(s, start=low, end=high) for s, (low, high) in zip(spans, ends, strict=True)]
+        starts, ends = roi.tolist()[: len(spans)], roi.tolist()[len(spans) :]
+        spans = [dataclasses.replace(s, start=low, end=high) for s, low, high in zip(spans, starts, ends, strict=True)]
     return _resize(call, x, spans, coordinates, call.attribute("nearest_mode", "round_prefer_floor"))
 
 
-def _by_scales(axes: Sequence[int], shape: Sequence[int], scales: Array) -> list[_Span]:
-    """Axes that grow by scales in float32; parts of places are cut off."""
+def _by_scales(axes: Sequence[int], shape: Sequence[int], scales: Sequence[float]) -> list[_Span]:
+    """Axes that grow by scales; parts of places are cut off."""
     return [
-        _Span(axis, shape[axis], int(np.float32(shape[axis]) * scale), float(scale))
+        _Span(axis, shape[axis], int(_single(shape[axis] * scale)), scale)
         for axis, scale in zip(axes, scales, strict=True)
     ]
 
 
-def _by_sizes(axes: Sequence[int], shape: Sequence[int], sizes: Array, policy: str) -> list[_Span]:
+def _by_sizes(axes: Sequence[int], shape: Sequence[int], sizes: Sequence[int], policy: str) -> list[_Span]:
     """Axes that get sizes, or all the scale of the one that grows least (`not_larger`) or most (`not_smaller`)."""
-    before = np.array([shape[axis] for axis in axes], np.float32)
-    scales = sizes.astype(np.float32) / before
+    scales = [_single(size / shape[axis]) for axis, size in zip(axes, sizes, strict=True)]
     if policy != "stretch":
-        scales = np.full_like(scales, scales.min() if policy == "not_larger" else scales.max())
-        sizes = np.floor(scales * before + np.float32(0.5))
-    return [
-        _Span(axis, shape[axis], int(size), float(scale)) for axis, size, scale in zip(axes, sizes, scales, strict=True)
-    ]
+        scale = min(scales) if policy == "not_larger" else max(scales)
+        return [_Span(axis, shape[axis], int(_single(scale * shape[axis]) + 0.5), scale) for axis in axes]
+    return [_Span(axis, shape[axis], size, scale) for axis, size, scale in zip(axes, sizes, scales, strict=True)]
+
+
+def _single(number: float) -> float:
+    """A number rounded to float32, with nothing but arithmetic: so a compiled graph can follow it.
+
+    Source: T. J. Dekker, "A floating-point technique for extending the available precision", 1971, section 5: the upper
+    24 of 53 bits.
+    """
+    spread = number * (2.0**29 + 1)
+    return spread - (spread - number)
 
 
 def _resize(call: Call, x: Tensor, spans: Sequence[_Span], coordinates: str, nearest_mode: str) -> Tensor:
@@ -169,8 +176,7 @@ def _align_corners(place: Tensor, span: _Span) -> Tensor:
 def _crop(place: Tensor, span: _Span) -> Tensor:
     last = span.before - 1
     if span.after > 1:
-        first = float(np.float32(span.start) * np.float32(last))
-        return first + place * (span.end - span.start) * last / (span.after - 1)
+        return _single(span.start * last) + place * (span.end - span.start) * last / (span.after - 1)
     return place * 0 + 0.5 * (span.start + span.end) * last
 
 
@@ -179,9 +185,9 @@ def _half_pixel(place: Tensor, span: _Span) -> Tensor:
 
 
 def _half_pixel_symmetric(place: Tensor, span: _Span) -> Tensor:
-    whole = np.float32(span.scale) * np.float32(span.before)
-    offset = np.float32(span.before / 2) * (1 - np.float32(span.after) / whole)
-    return (float(offset) + (place.double() + 0.5) / span.scale - 0.5).float()  # the runtime changes to float64 here
+    adjustment = _single(span.after / _single(span.scale * span.before))
+    offset = _single(span.before / 2 * _single(1 - adjustment))
+    return (offset + (place.double() + 0.5) / span.scale - 0.5).float()  # the runtime changes to float64 here
 
 
 # Where a new place lies among the old ones, by coordinate mode.

@@ -9,6 +9,7 @@ import math
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from srr_onnx.finetuning.operators.call import Call, operator
@@ -78,7 +79,7 @@ def unsqueeze(call: Call, x: Tensor, axes: Array | None = None) -> Tensor:
 @operator("Expand", since=(8, 13), host=(1,))
 def expand(call: Call, x: Tensor, shape: Array) -> Tensor:
     """Repeated along axes of size 1; the target is broadcast too, so a 1 in it keeps a size."""
-    return x.expand(np.broadcast_shapes(tuple(x.shape), tuple(int(size) for size in shape)))
+    return x.expand(torch.broadcast_shapes(x.shape, tuple(int(size) for size in shape)))  # type: ignore[no-untyped-call]
 
 
 @operator("Tile", since=(6, 13), host=(1,))

@@ -9,7 +9,12 @@ from tests.finetuning.node_cases import NEWEST, cases_of
 OLDEST = 7
 OP_TYPES = sorted({op_type for domain, op_type, _ in OPERATORS if not domain})
 # Operators that ONNX has no case of a single node for: another test computes them.
-GENERATED = {"GlobalLpPool": "tests/finetuning/operators/test_torch_pooling.py"}
+GENERATED = {
+    "ConcatFromSequence": "tests/finetuning/operators/test_torch_sequences.py",
+    "GlobalLpPool": "tests/finetuning/operators/test_torch_pooling.py",
+    "SequenceAt": "tests/finetuning/operators/test_torch_sequences.py",
+    "SequenceConstruct": "tests/finetuning/operators/test_torch_sequences.py",
+}
 
 
 def test_every_operator_has_a_case() -> None:
