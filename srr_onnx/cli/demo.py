@@ -78,7 +78,7 @@ def demo(folder: Path, epochs: int) -> None:
         measured = _measure(*models)
     facts = collect_facts("demo", model, result.plan, output, plan_path)
     costs = [count_cost(one) for one in models]
-    sizes = [model.size_bytes, *[output.stat().st_size] * 2, *[tuned_path.stat().st_size] * (len(models) - 3)]
+    sizes = [model.size_bytes, *[models[2].size_bytes] * 2, *(one.size_bytes for one in models[3:])]
     rows = [
         _row("MACs", [cost.macs for cost in costs], quantity),
         _row("parameters", [cost.params for cost in costs], quantity),
