@@ -120,7 +120,6 @@ def prune(
     cap = parse_share(max_group_ratio, is_closed=True)
     options = options or ScoreOptions()
     check_outputs(source, output, plan_path, force=force, data=data)
-    alignment = choose_alignment(align, target, budget)
     restrictions: dict[str, Any] = {"freeze": freeze, "only": only, "allow_inexact": allow_inexact}
 
     tell("load", 0, 1)
@@ -128,6 +127,7 @@ def prune(
     tell("analyze", 0, 1)
     groups = find_groups(model)
     check_prunable(model, groups, find_free(groups, **restrictions))
+    alignment = choose_alignment(align, target, budget, tell)
     with contextlib.ExitStack() as stack:
         calibration = None
         if data is not None:

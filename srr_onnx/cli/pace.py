@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from srr_onnx.cli.target_options import describe_target
 from srr_onnx.planning.budget import NAMES
+from srr_onnx.targets.target import Target
 from srr_onnx.wording import percent
 
 _MOST_NAMED = 5
+# A group that lost so much more or less than --ratio says is worth a word.
+_NOTICED = 0.05
 
 
 def describe_limits(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -28,7 +32,8 @@ def describe_limits(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
             text = f"multiples of {next(iter(steps.values()))} channels"
         else:
             text = "multiples of " + ", ".join(f"{step} ({kind})" for kind, step in steps.items()) + " channels"
-        lines.append(("widths", text + (", as measured on this machine" if alignment["source"] == "auto" else "")))
+        text += ", as measured on this machine" if alignment["source"] == "auto" else ""
+        lines.append(("widths", f"{text}; finer ones in groups narrower than two of them"))
     if latency:
         lines.append(("latency", _describe_latency(facts, latency)))
     return lines
@@ -40,15 +45,27 @@ def _describe_latency(facts: Mapping[str, Any], latency: Mapping[str, Any]) -> s
     macs = facts["cost"]["before"]["macs"], facts["cost"]["after"]["macs"]
     if macs[1] and after:
         text += f", {before / after:.2f} times as fast for {macs[0] / macs[1]:.2f} times fewer MACs"
-    target = latency["target"]
-    threads = f", {target['threads']} threads" if target["threads"] else ""
-    text += f" ({target['provider']}{threads})"
+    text += f" ({describe_target(Target(**latency['target']))})"
     if "goal_ms" in latency:
-        text += f"; goal {latency['goal_ms']:.3g} ms, {len(latency['rounds'])} plans measured"
+        plans = len(latency["rounds"])
+        text += f"; goal {latency['goal_ms']:.3g} ms, {plans} plan{'s' if plans > 1 else ''} measured"
     if latency.get("table_error") is not None:
         last = latency["rounds"][-1]
         text += f"; the table said {last['predicted_ms']:.3g} ms, the run {last['measured_ms']:.3g} ms"
     return text
+
+
+def warn_of_widths(facts: Mapping[str, Any]) -> Iterator[str]:
+    """Say that a group lost another share than --ratio asked for, as the widths that are allowed lie far apart."""
+    budget, narrowest = facts["budget"], facts["groups"]["narrowest"]
+    if budget["kind"] != "ratio" or not budget.get("alignment") or narrowest is None:
+        return
+    lost = 1 - narrowest["kept"] / narrowest["units"]
+    if abs(lost - budget["amount"]) > _NOTICED:
+        yield (
+            f"{narrowest['id']} lost {percent(lost)} of its units instead of {percent(budget['amount'])}, others "
+            "may too: the alignment allows no nearer width (--align off takes any)"
+        )
 
 
 def warn_of_pace(facts: Mapping[str, Any]) -> Iterator[str]:

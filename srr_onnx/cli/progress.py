@@ -13,9 +13,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 OnStage = Callable[[str, int, int], None]
 
 _PATIENCE = 0.5  # seconds before anything is shown: what ends sooner needs no display
-_TEXTS = {
+TEXTS = {
     "load": "reading the model",
     "analyze": "finding channel groups",
+    "probe": "finding the widths that this machine likes, once",
     "read": "reading samples",
     "observe": "watching the layers on samples",
     "score": "scoring",
@@ -26,7 +27,9 @@ _TEXTS = {
     "try": "trying them on made-up inputs",
     "recalibrate": "setting statistics of normalizations anew",
     "compare": "comparing with the original",
+    "time": "timing original and plans in turns",
     "save": "writing",
+    "done": "done",
     "evaluate": "running the model on samples",
     "measure": "measuring",
     "prepare": "making the graph trainable",
@@ -48,10 +51,10 @@ def show_progress() -> Iterator[OnStage]:
         return
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     progress = Progress(*columns, console=Console(stderr=True), transient=True)
-    task = progress.add_task(_TEXTS["load"], total=None)
+    task = progress.add_task(TEXTS["load"], total=None)
 
     def tell(stage: str, done: int, steps: int) -> None:
-        progress.update(task, description=_TEXTS.get(stage, stage), completed=done, total=steps if steps > 1 else None)
+        progress.update(task, description=TEXTS[stage], completed=done, total=steps if steps > 1 else None)
 
     timer = threading.Timer(_PATIENCE, progress.start)
     timer.daemon = True

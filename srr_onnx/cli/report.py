@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from srr_onnx.analysis.labels import FreezeReason
-from srr_onnx.cli.pace import describe_limits, warn_of_pace
+from srr_onnx.cli.pace import describe_limits, warn_of_pace, warn_of_widths
 from srr_onnx.cli.tables import note, show_line, show_table
 from srr_onnx.graph.cost import CONVENTION
 from srr_onnx.graph.model import Model
@@ -110,6 +110,7 @@ def find_warnings(facts: Facts) -> Iterator[str]:
     """What the user should know of a result before relying on it."""
     if coarse := _describe_overshoot(facts):
         yield coarse
+    yield from warn_of_widths(facts)
     yield from warn_of_pace(facts)
     if unproven := facts["groups"]["unproven"]:
         yield f"pruning failed the proof at {', '.join(unproven)}: please report this model"

@@ -1,19 +1,11 @@
-"""FINE-TUNE: Lightning, imported in one place, and kept from talking.
-
-It comes with torchmetrics, which imports torchvision where that is installed; one that does not match torch then ends
-the import, although nothing here needs it. It is left out in that case.
-"""
+"""FINE-TUNE: Lightning, imported in one place, and kept from talking."""
 
 from __future__ import annotations
 
 import contextlib
-import importlib
-import importlib.metadata
 import logging
-import sys
 import warnings
 from collections.abc import Iterator
-from typing import Any
 
 from srr_onnx.errors import MissingDependencyError, first_line
 
@@ -35,37 +27,8 @@ def quietly() -> Iterator[None]:
                 logging.getLogger(name).setLevel(level)
 
 
-@contextlib.contextmanager
-def _without_broken_torchvision() -> Iterator[None]:
-    """Let torchvision count as not installed, while the block runs, where it cannot be imported."""
-    try:
-        importlib.import_module("torchvision")
-    except ImportError:
-        yield
-        return
-    except Exception:
-        pass
-    else:
-        yield
-        return
-    checks: Any = importlib.import_module("lightning_utilities.core.imports")
-    find_version = checks._version
-
-    def find_others(name: str) -> Any:
-        if name == "torchvision":
-            raise importlib.metadata.PackageNotFoundError(name)
-        return find_version(name)
-
-    checks._version, sys.modules["torchvision"] = find_others, None  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        checks._version = find_version
-        del sys.modules["torchvision"]
-
-
 try:
-    with quietly(), _without_broken_torchvision():
+    with quietly():
         import lightning
         import lightning.pytorch.loggers
         import lightning.pytorch.plugins
@@ -73,6 +36,11 @@ try:
 except ImportError as error:
     raise MissingDependencyError(
         f"fine-tuning needs Lightning, which cannot be imported ({first_line(error)}): pip install 'srr-onnx[finetune]'"
+    ) from None
+except Exception as error:  # torchmetrics, which comes with Lightning, imports torchvision where there is one
+    raise MissingDependencyError(
+        f"Lightning cannot be imported ({first_line(error)}): a package beside it, torchvision as a rule, belongs to "
+        "another torch; install the one that matches, or uninstall it, as nothing here needs it"
     ) from None
 
 __all__ = ["lightning", "quietly"]

@@ -52,7 +52,7 @@ def allocate_ratio(
         Units to remove, by group number.
 
     Raises:
-        PlanError: No group loses a unit; says from which ratio on one does.
+        PlanError: No group loses a unit, or a step; says from which ratio on one does.
     """
     sizes = [group.size if free else 1 for group, free in zip(groups, is_free, strict=True)]
     removed = tuple(min(int(np.floor(size * ratio + 0.5)), size - 1) for size in sizes)
@@ -64,14 +64,21 @@ def allocate_ratio(
     if steps is None:
         return removed
     ladders = [rungs(size, size - 1, step) for size, step in zip(sizes, steps, strict=True)]
-    return tuple(
+    removed = tuple(
         min(ladder, key=lambda rung: (abs(rung - size * ratio), rung))
         for ladder, size in zip(ladders, sizes, strict=True)
     )
+    if not any(removed):
+        halves = (ladder[1] / size for ladder, size in zip(ladders, sizes, strict=True) if len(ladder) > 1)
+        raise PlanError(
+            f"--ratio {ratio:g} removes nothing: of the widths that the alignment allows, every group's own is the "
+            f"nearest; a group shrinks from {smallest_ratio(1 / min(halves)) + 1e-4:g} on, --align off takes any width"
+        )
+    return removed
 
 
-def smallest_ratio(size: int) -> float:
-    """The smallest ratio, rounded up to four digits, at which a group of this size loses a unit."""
+def smallest_ratio(size: float) -> float:
+    """The smallest ratio, rounded up to four digits, at which a group of so many steps loses one."""
     return math.ceil(5000 / size) / 10000
 
 

@@ -8,7 +8,6 @@ measured goes into the table.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -43,12 +42,12 @@ class Pressed:
     Attributes:
         table: The table that it was made by.
         haste: How much time counted.
-        cost: Nanoseconds, by share of the multiply-accumulates that are left.
+        realised: Speed-up divided by the factor by which the multiply-accumulates shrank.
     """
 
     table: LatencyTable
     haste: Haste
-    cost: float
+    realised: float
 
 
 def find_haste(
@@ -74,14 +73,13 @@ def find_haste(
         clocks: What tells times.
 
     Returns:
-        The table and the haste to plan with, and what that was measured to cost.
+        The table and the haste to plan with, and what that was measured to give.
 
     Raises:
         PlanError: The budget cannot be met.
         ModelError: The runtime refuses a version of the model.
     """
     tried: list[Pressed] = []
-    before = math.inf
     widths: set[tuple[int, ...]] = set()
     least, coarseness = 0, 1
     while len(tried) < _ROUNDS:
@@ -94,15 +92,15 @@ def find_haste(
             break
         widths.add(removed)
         version = time_version(model, groups, chosen.decision.is_kept, feeds, target, clocks)
-        before = min(before, version.before)  # as everywhere, what else the machine does only makes a run longer
-        cost = version.after / _share_left(chosen.decision)
-        tried.append(Pressed(table, plans[chosen.place], cost))
-        if before >= PAR * cost:
+        # Both were timed in turns: what else the machine did then has made both longer.
+        realised = _share_left(chosen.decision) * version.before / version.after
+        tried.append(Pressed(table, plans[chosen.place], realised))
+        if realised >= PAR:
             break
-        if before < _BELIEVED * chosen.realised * cost:
+        if realised < _BELIEVED * chosen.realised:
             coarseness *= 2
         table = table.add(version.sizes, version.nodes)
-    return min(tried, key=lambda found: found.cost)
+    return max(tried, key=lambda found: found.realised)
 
 
 @dataclasses.dataclass(frozen=True)

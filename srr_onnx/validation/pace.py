@@ -31,13 +31,16 @@ Tell = Callable[[str, int, int], None]
 _NOTICED = 0.02
 
 
-def choose_alignment(align: str | int | None, target: Target | None, budget: Budget) -> Alignment | None:
+def choose_alignment(
+    align: str | int | None, target: Target | None, budget: Budget, tell: Tell = lambda stage, done, steps: None
+) -> Alignment | None:
     """Find the widths that a plan may choose from.
 
     Args:
         align: "auto", "off", a number of channels, or None: "auto" where a target is named or a latency is asked for.
         target: Where the model is to run.
         budget: What has to go.
+        tell: Told the stage, steps done and steps in all.
 
     Returns:
         The steps, measured on the target for "auto"; None for any width.
@@ -49,6 +52,7 @@ def choose_alignment(align: str | int | None, target: Target | None, budget: Bud
     is_timed = target is not None or budget.find("latency") is not None
     chosen = parse_align(("auto" if is_timed else "off") if align is None else align)
     if chosen == "auto":
+        tell("probe", 0, 1)
         return Alignment(probe_steps(target or Target(threads=1)), "auto")
     return None if isinstance(chosen, str) else Alignment.given(chosen)
 

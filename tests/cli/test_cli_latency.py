@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from srr_onnx.cli.pace import describe_limits, warn_of_pace
+from srr_onnx.cli.pace import describe_limits, warn_of_pace, warn_of_widths
 from srr_onnx.graph.load import load_model
 from srr_onnx.validation import pace
 
@@ -72,7 +72,16 @@ def test_widths_are_told(steps, text):
     ((label, told),) = describe_limits(make_facts(None, alignment={"steps": steps, "source": "auto"}))
     assert label == "widths"
     assert text in told
-    assert told.endswith("as measured on this machine")
+    assert "as measured on this machine; finer ones in groups narrower" in told
+
+
+def test_a_ratio_that_the_widths_change_is_told():
+    groups = {"narrowest": {"id": "g0", "units": 16, "kept": 8}}
+    budget = {"kind": "ratio", "amount": 0.3, "alignment": {"steps": {"dense": 8}, "source": "given"}}
+    (text,) = warn_of_widths({"budget": budget, "groups": groups})
+    assert "g0 lost 50.0 % of its units instead of 30.0 %" in text
+    assert not list(warn_of_widths({"budget": {**budget, "amount": 0.5}, "groups": groups}))
+    assert not list(warn_of_widths({"budget": {**budget, "alignment": None}, "groups": groups}))
 
 
 def test_several_budgets_are_met_by_one_command(run, model_path):

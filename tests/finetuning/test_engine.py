@@ -1,4 +1,3 @@
-import importlib
 import logging
 import runpy
 import sys
@@ -18,24 +17,20 @@ def test_without_lightning_there_is_one_line_that_says_what_to_install(monkeypat
         runpy.run_path(engine.__file__)
 
 
-def test_a_torchvision_that_cannot_be_imported_counts_as_not_installed(monkeypatch):
-    checks = importlib.import_module("lightning_utilities.core.imports")
-    load = importlib.import_module
+def test_a_package_beside_lightning_that_cannot_be_imported_is_named(monkeypatch):
+    class Broken:
+        """Finds one module, which cannot be imported."""
 
-    def fail(name):
-        if name == "torchvision":
-            raise RuntimeError("operator torchvision::nms does not exist")
-        return load(name)
+        @staticmethod
+        def find_spec(name, path=None, target=None):
+            if name == "lightning":
+                raise RuntimeError("operator torchvision::nms does not exist")
 
-    monkeypatch.setattr(engine.importlib, "import_module", fail)
-    monkeypatch.setattr(checks, "_version", lambda name: "0.1")
-    monkeypatch.delitem(sys.modules, "torchvision", raising=False)
-    assert checks.RequirementCache("torchvision")
-    with engine._without_broken_torchvision():
-        assert not checks.RequirementCache("torchvision")
-        assert checks.RequirementCache("torch>=0.1")
-    assert checks.RequirementCache("torchvision")
-    assert "torchvision" not in sys.modules
+    for name in [name for name in sys.modules if name.partition(".")[0] == "lightning"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "meta_path", [Broken, *sys.meta_path])
+    with pytest.raises(MissingDependencyError, match=r"torchvision::nms does not exist.* uninstall it"):
+        runpy.run_path(engine.__file__)
 
 
 def test_what_lightning_says_is_not_heard_and_what_others_say_is(capsys):

@@ -119,6 +119,17 @@ def test_a_ratio_takes_the_nearest_width():
     assert allocate_ratio(groups, [True, True], 0.3) == (19, 12)
 
 
+def test_a_ratio_that_no_step_comes_near_says_from_which_one_does():
+    model = chain([64, 40])
+    groups = find_groups(model)
+    with pytest.raises(PlanError, match=r"nearest.*from 0\.1001 on") as caught:
+        allocate_ratio(groups, [True, True], 0.05, [32, 16])
+    assert "--align off" in str(caught.value)
+    assert allocate_ratio(groups, [True, True], 0.1001, [32, 16]) == (0, 8)
+    with pytest.raises(PlanError):
+        prune(model, ratio=0.05, align=32)
+
+
 def test_a_budget_that_only_the_steps_forbid_says_so():
     with pytest.raises(PlanError, match="--align off"):
         prune(chain([32, 32]), flops=0.995, align=16)

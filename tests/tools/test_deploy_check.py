@@ -186,6 +186,11 @@ def test_a_difference_is_relative_to_the_largest_element_of_its_output():
     assert math.isinf(measure_error(wanted, [{"a": np.array([1.0, -4.0])}]))
 
 
+def test_a_reference_that_is_no_number_agrees_with_nothing():
+    wanted = [{"a": np.array([1.0, np.nan])}]
+    assert math.isinf(measure_error(wanted, [{"a": np.array([7.0, 2.0])}]))
+
+
 def test_the_class_on_top_is_counted_over_all_positions():
     wanted = [{"map": np.array([[[1, 2], [3, 0]]]), "other": np.zeros(3)}]
     given = [{"map": np.array([[[1, 0], [3, 2]]]), "other": np.ones(3)}]

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from srr_onnx.analysis.find import find_groups
-from srr_onnx.errors import PlanError
+from srr_onnx.errors import PlanError, UnknownNameError, UnsupportedError
 from srr_onnx.graph.cost import count_cost
 from srr_onnx.graph.load import load_model
 from srr_onnx.pipeline import prune
@@ -224,6 +224,16 @@ def test_a_target_or_a_latency_asks_for_the_machine_s_own_widths(monkeypatch):
     for target, limits in ((Target(threads=3), {"flops": 0.4}), (Target(threads=3), {"latency": 0.4})):
         assert choose_alignment(None, target, Budget.choose(**limits)) == Alignment({"dense": 3}, "auto")
     assert choose_alignment(None, None, Budget.choose(latency=0.4)) == Alignment({"dense": 1}, "auto")
+
+
+def test_nothing_is_probed_for_a_model_that_cannot_be_pruned(monkeypatch):
+    monkeypatch.setattr(pace, "probe_steps", lambda target: pytest.fail("seconds of measuring for nothing"))
+    g = Graph(opset=17)
+    g.output(g("Relu", g.input("x", (1, 3, 8, 8))))
+    with pytest.raises(UnsupportedError):
+        prune(load_model(g.model()), latency=0.4)
+    with pytest.raises(UnknownNameError):
+        prune(chain(), latency=0.4, freeze=["nowhere"])
 
 
 def test_a_run_is_timed_node_by_node():

@@ -117,7 +117,7 @@ def measure_error(wanted: Outputs, given: Outputs) -> float:
         given: The runtime's. It may give them more names than one, and leave out axes of one element.
 
     Returns:
-        The difference; infinite where an output is missing, of another size, or not finite.
+        The difference; infinite where an output is missing or of another size, or either holds what is not finite.
     """
     worst = 0.0
     for name in wanted[0]:
@@ -126,7 +126,7 @@ def measure_error(wanted: Outputs, given: Outputs) -> float:
             if name not in other or other[name].size != one[name].size:
                 return math.inf
             expected, found = (array.astype(np.float64).ravel() for array in (one[name], other[name]))
-            if not np.isfinite(found).all():
+            if not (np.isfinite(expected).all() and np.isfinite(found).all()):
                 return math.inf
             largest = max(largest, np.abs(expected).max(initial=0.0))
             difference = max(difference, np.abs(found - expected).max(initial=0.0))
