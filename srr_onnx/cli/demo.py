@@ -26,7 +26,7 @@ from srr_onnx.wording import milliseconds, percent, quantity, removed
 
 FLOPS = 0.44
 ROUNDS = 200
-EPOCHS, RATE = 6, 0.01
+EPOCHS, RATE = 4, 0.01
 _NAMES = ("before", "pruned", "compensated", "fine-tuned")
 ASSETS = importlib.resources.files("srr_onnx") / "assets"
 
