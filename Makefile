@@ -7,7 +7,7 @@ JOBS ?= 2
 .PHONY: demo test check docs nightly deploy-check deploy-test clean
 .DELETE_ON_ERROR:
 
-demo: $(VENV)/.installed
+demo: $(VENV)/.installed-finetune
 	$(BIN)/srr-onnx demo
 
 test: $(VENV)/.installed-test
@@ -26,6 +26,7 @@ docs: $(VENV)/.installed-dev
 nightly: $(VENV)/.installed-test
 	HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest -q -n $(JOBS) tests/properties
 	SRR_ONNX_KILLS=10 SRR_ONNX_SEED=$$RANDOM $(BIN)/python -m pytest -q tests/cli/test_cli_finetune.py -k killed
+	SRR_ONNX_KILLS=10 SRR_ONNX_SEED=$$RANDOM $(BIN)/python -m pytest -q tests/cli/test_cli_optimize.py -k killed
 	SRR_ONNX_LARGE=1 $(BIN)/python -m pytest -q -s tests/graph/test_external.py
 
 # Pruned files in every runtime, into docs/deployment.md. models/ says how the five nets come into $(ZOO); DATA is what
@@ -56,7 +57,7 @@ $(DEPLOY)/provider/.installed: $(DEPLOY)/.installed tools/deploy/provider-requir
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(DEPLOY) tools/deploy/node_modules pruned.onnx plan.json build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(DEPLOY) tools/deploy/node_modules pruned.onnx finetuned.onnx plan.json build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -65,6 +66,11 @@ $(VENV)/bin/python:
 $(VENV)/.installed: $(VENV)/bin/python setup.cfg pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable .
 	touch $@
+
+# What trains, too; see below why torch is pinned.
+$(VENV)/.installed-finetune: $(VENV)/bin/python setup.cfg pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable '.[finetune]' torch==2.13.0
+	touch $@ $(VENV)/.installed
 
 # torch is pinned: an unpinned one pulls several gigabytes of CUDA packages.
 $(VENV)/.installed-test: $(VENV)/bin/python setup.cfg pyproject.toml

@@ -41,6 +41,10 @@ _HOMES = {
     "fine_tune": "srr_onnx.finetuning.finetune",
     "FineTuned": "srr_onnx.finetuning.result",
     "TrainingOptions": "srr_onnx.finetuning.options",
+    "optimize": "srr_onnx.optimizing.run",
+    "Optimized": "srr_onnx.optimizing.run",
+    "Recipe": "srr_onnx.optimizing.recipe",
+    "load_recipe": "srr_onnx.optimizing.recipe",
     "evaluate": "srr_onnx.validation.evaluate",
     "Evaluation": "srr_onnx.validation.evaluate",
     "validate": "srr_onnx.validation.validate",
@@ -70,6 +74,10 @@ if TYPE_CHECKING:
     from srr_onnx.graph.model import Model as Model
     from srr_onnx.graph.save import save_model as save_model
     from srr_onnx.lossless import prune_lossless as prune_lossless
+    from srr_onnx.optimizing.recipe import Recipe as Recipe
+    from srr_onnx.optimizing.recipe import load_recipe as load_recipe
+    from srr_onnx.optimizing.run import Optimized as Optimized
+    from srr_onnx.optimizing.run import optimize as optimize
     from srr_onnx.pipeline import prune as prune
     from srr_onnx.planning.budget import Budget as Budget
     from srr_onnx.planning.make import make_plan as make_plan

@@ -44,6 +44,10 @@ class TrainingError(SrrError):
     """Training cannot begin with these settings, go on from there, or has gone astray."""
 
 
+class RecipeError(SrrError):
+    """A recipe cannot be read, contradicts itself, or is not the one that a run was started with."""
+
+
 class OutputError(SrrError):
     """The result cannot be written where it was asked for."""
 

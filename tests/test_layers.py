@@ -24,6 +24,7 @@ LAYERS = (
     ("finetuning",),
     ("pipeline",),
     ("lossless",),
+    ("optimizing",),
     ("cli",),
 )
 LEVEL = {part: level for level, row in enumerate(LAYERS) for part in row}

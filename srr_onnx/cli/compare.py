@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import click
 
 from srr_onnx.cli import options
 from srr_onnx.cli.data_options import SOURCE_KEYS, make_dataset, source_options
-from srr_onnx.cli.gates import describe_gates, end_with_gates
+from srr_onnx.cli.gates import end_with_gates
 from srr_onnx.cli.page import write_comparison
 from srr_onnx.cli.progress import show_progress
 from srr_onnx.cli.report import note_guess
@@ -20,21 +19,10 @@ from srr_onnx.cli.tables import note, show_json, show_line, show_table
 from srr_onnx.cli.target_options import describe_target, is_given, make_target, target_options
 from srr_onnx.graph.cost import CONVENTION
 from srr_onnx.graph.load import load_model
+from srr_onnx.validation.gates import describe_gates
 from srr_onnx.validation.profiled import Profile
 from srr_onnx.validation.validate import Validation, validate
 from srr_onnx.wording import duration, interval, percent, points, quantity, removed
-
-_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
-
-
-def _read_size(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
-    """Read 10MB, 9.5 MiB or a number of bytes."""
-    if value is None:
-        return None
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(|K|M|G|KI|MI|GI)B?", value.strip().upper(), re.ASCII)
-    if found is None or float(found[1]) <= 0:
-        raise click.BadParameter(f"{value!r} is no size: give a number with a unit, such as 10MB or 9.5MiB", ctx, param)
-    return int(float(found[1]) * _UNITS[found[2]])
 
 
 @click.command()
@@ -54,7 +42,9 @@ def _read_size(ctx: click.Context, param: click.Parameter, value: str | None) ->
     metavar="SHARE",
     help="Gate: share of the samples on which both find the same class.",
 )
-@click.option("--max-size", callback=_read_size, metavar="SIZE", help="Gate: size of the candidate's file, 10MB.")
+@click.option(
+    "--max-size", callback=options.read_size, metavar="SIZE", help="Gate: size of the candidate's file, 10MB."
+)
 @click.option(
     "--min-speedup",
     type=click.FloatRange(min=0, min_open=True),

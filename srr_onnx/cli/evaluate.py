@@ -10,7 +10,7 @@ import click
 
 from srr_onnx.cli import options
 from srr_onnx.cli.data_options import SOURCE_KEYS, make_dataset, source_options
-from srr_onnx.cli.gates import describe_gates, end_with_gates
+from srr_onnx.cli.gates import end_with_gates
 from srr_onnx.cli.progress import show_progress
 from srr_onnx.cli.report import note_guess
 from srr_onnx.cli.run_options import check_written, make_run_options, run_options, show_agreement
@@ -27,6 +27,7 @@ from srr_onnx.validation.class_names import Classes
 from srr_onnx.validation.estimates import Estimate, estimate_share
 from srr_onnx.validation.evaluate import Evaluation
 from srr_onnx.validation.evaluate import evaluate as evaluate_model
+from srr_onnx.validation.gates import describe_gates
 from srr_onnx.wording import interval, percent, printable
 
 # A matrix of more classes is wider than a page.

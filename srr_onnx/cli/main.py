@@ -30,13 +30,17 @@ COMMANDS = {
     "prune": ("srr_onnx.cli.prune", "Make a model smaller and prove the result."),
     "apply": ("srr_onnx.cli.apply", "Replay a plan that `prune` has written."),
     "finetune": ("srr_onnx.cli.finetune", "Train a pruned model on labels, to be like a teacher, or both."),
+    "optimize": ("srr_onnx.cli.optimize", "Prune, train and judge a model as a recipe says, step by step."),
     "evaluate": ("srr_onnx.cli.evaluate", "Measure accuracy on labelled data, or agreement with another model."),
     "compare": ("srr_onnx.cli.compare", "Compare a model with its reference: cost, accuracy, agreement."),
     "profile": (
         "srr_onnx.cli.profile",
         "Measure latency, throughput, memory and the time of every node; compare models.",
     ),
-    "demo": ("srr_onnx.cli.demo", "Prune the bundled model; measure accuracy and latency before and after."),
+    "demo": (
+        "srr_onnx.cli.demo",
+        "Prune and fine-tune the bundled model; measure accuracy and latency of every stage.",
+    ),
 }
 
 EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 2, 130, 143

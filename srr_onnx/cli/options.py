@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import math
 import os
@@ -18,6 +17,7 @@ from srr_onnx.planning.alignment import parse_align
 from srr_onnx.planning.budget import parse_limit, parse_share
 from srr_onnx.scoring.criterion import ScoreOptions
 from srr_onnx.scoring.options import FilterChoice, NodeRemoval, SrrOptions
+from srr_onnx.validation.gates import parse_size
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -47,6 +47,8 @@ read_share = _reader(lambda param, value: parse_share(value, is_closed=param.nam
 read_gate = _reader(lambda param, value: parse_share(value, is_closed=True, has_zero=True))
 # A share such as 40%, or what may be left, such as 8ms or 20MB.
 read_limit = _reader(_check_limit)
+# 10MB, 9.5MiB, or a number of bytes.
+read_size = _reader(lambda param, value: parse_size(value))
 # auto, off, or a number of channels.
 read_align = _reader(lambda param, value: parse_align(value))
 
@@ -208,14 +210,7 @@ def make_score_options(
     gamma: Any, node_removal: NodeRemoval | None, filter_choice: FilterChoice | None, seed: int
 ) -> ScoreOptions:
     """Put the options of `criterion_options` together."""
-    preset = SrrOptions.paper() if gamma == "paper" else SrrOptions.auto()
-    srr = dataclasses.replace(
-        preset,
-        gamma=gamma,
-        node_removal=node_removal or preset.node_removal,
-        filter_choice=filter_choice or preset.filter_choice,
-    )
-    return ScoreOptions(seed=seed, srr=srr)
+    return ScoreOptions(seed=seed, srr=SrrOptions.choose(gamma, node_removal, filter_choice))
 
 
 def default_output(model: Path, kind: str = "pruned") -> Path:

@@ -9,19 +9,18 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from srr_onnx.errors import DataError, close_matches, first_line
+from srr_onnx.data.yaml_file import read_yaml
+from srr_onnx.errors import DataError, close_matches
 from srr_onnx.registry import Registry
 
 Size = int | tuple[int, int]
 Range = Literal["0..1", "0..255", "-1..1"]
 Layout = Literal["auto", "NCHW", "NHWC"]
 Color = Literal["auto", "RGB", "BGR", "gray"]
-
-# Far more than anybody writes down; a larger file is something else.
-_MOST_YAML_BYTES = 64_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,34 +103,35 @@ def load_preprocessing(path: str | os.PathLike[str]) -> Preprocessing:
     Raises:
         DataError: No such file, no YAML, an unknown key (carries close matches) or an impossible value.
     """
-    import yaml  # these two take a tenth of a second that most runs need not wait
-
-    from srr_onnx.data.schema import read_fields
+    from srr_onnx.data.schema import read_fields  # takes a tenth of a second that most runs need not wait
 
     path = Path(path)
+    content = read_yaml(path, "preprocessing", "resize: 256")
     try:
-        data = path.read_bytes()
-        if len(data) > _MOST_YAML_BYTES:
-            raise DataError(f"{str(path)!r} has {len(data)} bytes, so it is no preprocessing: that is a dozen lines")
-        content = yaml.safe_load(data)
-        _check_keys(yaml.compose(data, yaml.SafeLoader))
-    except OSError as error:
-        raise DataError(f"the preprocessing {str(path)!r} cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        place = getattr(error, "problem_mark", None)
-        where = f", line {place.line + 1}" if place else ""
-        raise DataError(f"{str(path)!r} is no YAML{where}: {getattr(error, 'problem', first_line(error))}") from error
-    if not isinstance(content, dict):
-        raise DataError(f"{str(path)!r} holds no keys: write lines such as 'resize: 256'")
-    try:
-        fields = read_fields(content)
-        preset = fields.pop("preset", None)
-        if preset is not None:
-            _check_choice("preset", preset, tuple(presets))
-        base = Preprocessing() if preset is None else presets.get(preset)
-        return dataclasses.replace(base.override(**fields), name=path.name)
+        return make_preprocessing(read_fields(content), path.name)
     except DataError as error:
         raise DataError(f"{str(path)!r}: {error}") from error
+
+
+def make_preprocessing(fields: Mapping[str, Any], name: str) -> Preprocessing:
+    """Make a preprocessing of the values of its keys.
+
+    Args:
+        fields: Values by key, as `read_fields` gives them; `preset` names the one from which the others differ.
+        name: What it is called.
+
+    Returns:
+        The preprocessing.
+
+    Raises:
+        DataError: There is no such preset (carries close matches), or a value is impossible.
+    """
+    changes = dict(fields)
+    preset = changes.pop("preset", None)
+    if preset is not None:
+        _check_choice("preset", preset, tuple(presets))
+    base = Preprocessing() if preset is None else presets.get(preset)
+    return dataclasses.replace(base.override(**changes), name=name)
 
 
 def _check_choice(key: str, value: object, choices: tuple[str, ...]) -> None:
@@ -160,15 +160,3 @@ for _preset in (
     Preprocessing("unit"),
 ):
     presets.register(_preset.name)(_preset)
-
-
-def _check_keys(root: Any) -> None:
-    """YAML's reader takes the last of two equal keys without a word."""
-    if getattr(root, "id", "") != "mapping":
-        return
-    keys = [key.value for key, _ in root.value]
-    twice = next((key for key in keys if keys.count(key) > 1), None)
-    if twice is not None:
-        raise ValueError(f"the key {twice!r} is there twice")
-    for _, value in root.value:
-        _check_keys(value)

@@ -15,6 +15,7 @@ from typing import Any
 
 from srr_onnx.data.dataset import Dataset
 from srr_onnx.data.preprocessing import Preprocessing
+from srr_onnx.data.run_settings import hash_json, identify
 from srr_onnx.errors import OutputError, TrainingError
 from srr_onnx.finetuning.augmentation import make_augmenter
 from srr_onnx.finetuning.bridge import to_torch
@@ -33,7 +34,7 @@ from srr_onnx.finetuning.preparing import (
     split_samples,
 )
 from srr_onnx.finetuning.result import FineTuned, collect_notes
-from srr_onnx.finetuning.run_folder import RunFolder, hash_json, identify
+from srr_onnx.finetuning.run_folder import RunFolder
 from srr_onnx.finetuning.trainer import fit, freeze_unreached, make_trainer
 from srr_onnx.finetuning.training import Training
 from srr_onnx.graph.load import load_model

@@ -85,6 +85,31 @@ class SrrOptions:
         """The paper's form: fixed threshold, raw R, smallest L1 norm."""
         return cls(gamma="paper", normalize=False, node_removal="smallest_l1", filter_choice="l1")
 
+    @classmethod
+    def choose(
+        cls, gamma: Gamma, node_removal: NodeRemoval | None = None, filter_choice: FilterChoice | None = None
+    ) -> SrrOptions:
+        """Make the settings of what a user chooses; the rest is that of the form which `gamma` stands for.
+
+        Args:
+            gamma: "auto", "paper", or a number.
+            node_removal: Which node goes next; None leaves it to the form.
+            filter_choice: Which filters go; None leaves it to the form.
+
+        Returns:
+            The settings.
+
+        Raises:
+            SrrError: A value is out of range.
+        """
+        form = cls.paper() if gamma == "paper" else cls.auto()
+        return dataclasses.replace(
+            form,
+            gamma=gamma,
+            node_removal=node_removal or form.node_removal,
+            filter_choice=filter_choice or form.filter_choice,
+        )
+
 
 def _check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:

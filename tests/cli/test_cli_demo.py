@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
+import sys
 
 from srr_onnx.graph.cost import count_cost
 from srr_onnx.graph.load import load_model
 
 
-def test_the_demo_prunes_proves_and_measures(run, tmp_path):
-    result = run("demo", "--out", "new/folder")
+def test_the_demo_prunes_proves_measures_and_trains(run, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        for name in [name for name in sys.modules if name.startswith("srr_onnx.finetuning")]:
+            patch.delitem(sys.modules, name)
+        patch.setitem(sys.modules, "torch", None)  # as if it were not installed
+        result = run("demo", "--out", "new/folder")
     assert (result.exit_code, result.stderr) == (0, "")
     folder = tmp_path / "new" / "folder"
     assert sorted(path.name for path in folder.iterdir()) == ["plan.json", "pruned.onnx"]
@@ -25,5 +31,13 @@ def test_the_demo_prunes_proves_and_measures(run, tmp_path):
     # Right after pruning the net is little better than chance; least squares bring it back without labels or training.
     assert pruned < 40 and compensated > 68
     assert len(re.findall(r"latency.* ms +\S+ ms +\S+ ms", result.stdout)) == 2
-    assert "Nothing was trained" in result.stdout
-    assert run("demo", "--out", folder).exit_code == 0  # its own files may be replaced
+    assert "Not fine-tuned: fine-tuning needs PyTorch, which is not installed: pip install" in result.stdout
+    if importlib.util.find_spec("torch") is None:
+        return
+    result = run("demo", "--out", folder, "--epochs", 1)  # its own files may be replaced
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert sorted(path.name for path in folder.iterdir()) == ["finetuned.onnx", "plan.json", "pruned.onnx"]
+    accuracies = re.search(r"accuracy on 1,062 images((?: +\S+ %){4})", result.stdout)[1]
+    assert float(re.findall(r"[\d.]+", accuracies)[-1]) > 66
+    assert count_cost(load_model(folder / "finetuned.onnx")).macs == after
+    assert "Not fine-tuned" not in result.stdout

@@ -276,7 +276,19 @@ def test_kill_at_any_moment_leaves_the_old_file_or_the_new_one(large_path, tmp_p
 
 def test_the_program_is_what_is_installed():
     assert program.name == "program"
-    names = ["inspect", "score", "curve", "prune", "apply", "finetune", "evaluate", "compare", "profile", "demo"]
+    names = [
+        "inspect",
+        "score",
+        "curve",
+        "prune",
+        "apply",
+        "finetune",
+        "optimize",
+        "evaluate",
+        "compare",
+        "profile",
+        "demo",
+    ]
     assert list(COMMANDS) == names
 
 

@@ -144,6 +144,29 @@ class Damage:
 
 
 @dataclasses.dataclass(frozen=True)
+class StageRow:
+    """One stage of a recipe.
+
+    Attributes:
+        name: What it is called.
+        macs: Multiply-accumulates of the model that it has made.
+        params: Parameters.
+        size_bytes: Size of the file.
+        accuracy: Share of the samples that are right; None without labels.
+        agreement: Share of them on which the original finds the same class; None where that is not known.
+        seconds: How long it took.
+    """
+
+    name: str
+    macs: int
+    params: int
+    size_bytes: int
+    accuracy: float | None
+    agreement: float | None
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
 class Reproduction:
     """What is needed to make the result again.
 
@@ -172,6 +195,7 @@ class ReportData:
         missing: What is not shown, and how to get it.
         reproduction: How to make the result again.
         kind: What the page is.
+        stages: What the stages of a recipe have made, the original first.
     """
 
     title: str
@@ -185,3 +209,4 @@ class ReportData:
     missing: tuple[str, ...] = ()
     reproduction: Reproduction | None = None
     kind: str = "pruning report"
+    stages: tuple[StageRow, ...] = ()
