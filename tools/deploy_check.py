@@ -86,6 +86,7 @@ def check_subject(
 @click.command()
 @click.argument("models", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--flops", default="0.44", show_default=True, help="Share of the MACs to remove.")
+@click.option("--align", default="8", show_default=True, help="Widths to choose from, as `srr-onnx prune` takes them.")
 @click.option("--data", default="synthetic", show_default=True, help="Pictures: whatever srr-onnx reads.")
 @click.option(
     "--samples", default=64, show_default=True, help="Pictures to calibrate with; a quarter more is held out."
@@ -98,6 +99,7 @@ def check_subject(
 def main(
     models: Sequence[Path],
     flops: str,
+    align: str,
     data: str,
     samples: int,
     threads: int,
@@ -113,7 +115,11 @@ def main(
         for runtime in RUNTIMES
     ]
     machine = describe_machine()
-    facts = {fact: machine[fact] for fact in FACTS} | {"pictures": Path(data).name, "to calibrate with": str(samples)}
+    facts = {fact: machine[fact] for fact in FACTS} | {
+        "pictures": Path(data).name,
+        "to calibrate with": str(samples),
+        "align": align,
+    }
     rows: list[Row] = []
     agreements: list[Agreement] = []
     with tempfile.TemporaryDirectory(prefix="deploy-") as name:
@@ -121,7 +127,7 @@ def main(
         folder.mkdir(parents=True, exist_ok=True)
         for model in models:
             try:
-                subject = prepare(model, folder, data, flops=parse_share(flops), samples=samples)
+                subject = prepare(model, folder, data, flops=parse_share(flops), align=align, samples=samples)
                 agreements += subject.agreements
                 files = [path for pair in subject.pairs.values() for path in pair]
                 wanted = {path: find_reference(path, subject.samples, settings) for path in files}

@@ -68,7 +68,9 @@ class Subject:
     agreements: tuple[Agreement, ...]
 
 
-def prepare(original: Path, folder: Path, data: str, *, flops: float, samples: int, seed: int = 0) -> Subject:
+def prepare(
+    original: Path, folder: Path, data: str, *, flops: float, align: str = "off", samples: int, seed: int = 0
+) -> Subject:
     """Prune a net, and quantise the original and the result.
 
     Args:
@@ -76,6 +78,7 @@ def prepare(original: Path, folder: Path, data: str, *, flops: float, samples: i
         folder: Where the files go.
         data: Whatever srr-onnx reads as data.
         flops: Share of the MACs to remove.
+        align: Widths to choose from.
         samples: Pictures to calibrate with; a quarter more is held out.
         seed: For the choice of pictures.
 
@@ -91,7 +94,7 @@ def prepare(original: Path, folder: Path, data: str, *, flops: float, samples: i
     fitted, held_out = split_held_out(choose(dataset, round(samples * 1.25), seed), 0.2, seed)
     feeds, unseen = ([batch.feeds for batch in dataset.batches(1, part)] for part in (fitted, held_out))
     pruned = folder / f"{net}.pruned.onnx"
-    srr_onnx.prune(model, pruned, flops=flops, data=feeds, samples=samples, force=True)
+    srr_onnx.prune(model, pruned, flops=flops, align=align, data=feeds, samples=samples, force=True)
     agreements = [
         Agreement(net, "original", original.stat().st_size),
         _compare(net, "pruned", model, pruned, unseen),
