@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
@@ -142,25 +142,17 @@ def write_atomically(target: Path) -> Iterator[IO[bytes]]:
     Raises:
         OutputError: It cannot be written; the target is as it was.
     """
-    name = None
     final = resolve_target(target)
+    # The name is known before the file is there: a signal that comes in between leaves nothing behind.
+    part = final.with_name(f".{final.name}.{secrets.token_hex(4)}.part")
     try:
-        with tempfile.NamedTemporaryFile(
-            dir=final.parent, prefix=f".{final.name}.", suffix=".part", delete=False
-        ) as file:
-            name = file.name
+        with part.open("xb") as file:
             yield file
         if final.exists():
-            os.chmod(name, final.stat().st_mode & 0o777)
-        else:
-            mask = os.umask(0)
-            os.umask(mask)
-            os.chmod(name, 0o666 & ~mask)
-        os.replace(name, final)
-        name = None
+            os.chmod(part, final.stat().st_mode & 0o777)
+        os.replace(part, final)
     except OSError as error:
         raise OutputError(f"{str(target)!r} cannot be written: {error.strerror or error}") from error
     finally:
-        if name is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(name)
+        with contextlib.suppress(OSError):
+            part.unlink()
