@@ -26,13 +26,14 @@ Array = np.ndarray[Any, Any]
 
 # What counts as falling alike: the speed-up divided by the factor by which the multiply-accumulates shrank.
 PAR = 0.97
-# What is tried, the least that does is taken: time counts for more, and in the end groups may shrink further too.
-HASTES = (CALM, *(Haste(weight) for weight in (2.0, 3.0, 4.0, 6.0, 8.0)), Haste(8.0, 0.1), Haste(8.0, 0.2))
+# What is tried, the least that does is taken. With more haste than this, scores hardly count any more.
+HASTES = (CALM, *(Haste(weight) for weight in (2.0, 3.0, 4.0)))
 _ROUNDS = 3
 # Where a plan falls so far short of its prediction, widths cost more than the steps between them promise: wider steps.
 _BELIEVED = 0.98
-# More haste has to be predicted to give so much more to be taken.
-_WORTHWHILE = 1.01
+# Haste takes units that would better stay, so it has to give so much more to be taken. Without this limit, and with
+# weights of 8, a small net lost 3 points of accuracy for 3 % of time, and 29 points where there were no samples.
+_WORTHWHILE = 1.03
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +101,10 @@ def find_haste(
         if realised < _BELIEVED * chosen.realised:
             coarseness *= 2
         table = table.add(version.sizes, version.nodes)
-    return max(tried, key=lambda found: found.realised)
+    best = tried[0]
+    for found in tried[1:]:
+        best = found if found.realised > _WORTHWHILE * best.realised else best
+    return best
 
 
 @dataclasses.dataclass(frozen=True)
