@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import sys
-import tempfile
 import zipfile
+from pathlib import Path
 
 import onnx
 import pytest
@@ -260,19 +261,21 @@ def test_a_folder_that_is_not_writable(run, model_path, monkeypatch):
 
 @pytest.mark.parametrize("fails_at", [1, 2], ids=["plan", "model"])
 def test_a_full_disk_leaves_nothing_behind(run, model_path, tmp_path, monkeypatch, fails_at):
-    opened, make = [], tempfile.NamedTemporaryFile
+    opened, make = [], Path.open
 
-    def full(data):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    class Full(io.FileIO):
+        """A file on a disk without room."""
 
-    def make_file(*args, **options):
-        file = make(*args, **options)
-        opened.append(file)
-        if len(opened) == fails_at:
-            file.write = full
-        return file
+        def write(self, data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(tempfile, "NamedTemporaryFile", make_file)
+    def make_file(path, mode="r", *args, **options):
+        if mode != "xb":
+            return make(path, mode, *args, **options)
+        opened.append(path)
+        return Full(path, "x") if len(opened) == fails_at else make(path, mode)
+
+    monkeypatch.setattr(Path, "open", make_file)
     (tmp_path / "net.pruned.onnx").write_text("old")
     (tmp_path / "plan.json").write_text("old plan")
     result = run("prune", model_path, *PRUNE, "--plan", "plan.json", "--force")
