@@ -109,7 +109,7 @@ def allocate(
         sizes of the groups and of their steps allow it.
     """
     steps = [1] * len(groups) if steps is None else steps
-    cap = max_group_ratio
+    cap = min(max_group_ratio + haste.slack, 1.0)
     for goal in goals:
         if reach(groups, is_free, goal.price, cap, steps) < goal.target:
             cap = _relax(groups, is_free, goal, cap, steps)

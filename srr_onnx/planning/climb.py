@@ -19,10 +19,12 @@ class Haste:
 
     Attributes:
         weight: Power of the ratio between a step's shares of time and of what is asked for.
+        slack: By how much more than asked for a group may shrink, in shares of its units.
         coarseness: By how much wider steps are than the machine asked for.
     """
 
     weight: float = 1.0
+    slack: float = 0.0
     coarseness: int = 1
 
 

@@ -104,20 +104,17 @@ def _fit_positive(columns: Array, values: Array) -> Array:
     return best
 
 
-def find_sizes(model: Model, names: Iterable[str] | None = None) -> dict[str, Shape]:
+def find_sizes(model: Model) -> dict[str, Shape]:
     """Find the axes of every node of a model, by name of its first output.
 
     Args:
         model: Loaded model, perhaps pruned.
-        names: Nodes to look at; all if nothing is said.
 
     Returns:
         Sizes of the axes whose product are the multiply-accumulates, or the elements of the output; nodes of unknown
         shapes are missing.
     """
-    chosen = None if names is None else frozenset(names)
-    nodes = (node for node in model.nodes if chosen is None or node.outputs[0] in chosen)
-    found = {node.outputs[0]: _axes(model, None, node) for node in nodes}
+    found = {node.outputs[0]: _axes(model, None, node) for node in model.nodes}
     return {name: tuple(size for size, _ in axes) for name, axes in found.items() if axes is not None}
 
 
@@ -145,17 +142,15 @@ class LatencyPrice:
 
     def __init__(self, model: Model, groups: Groups, table: LatencyTable) -> None:
         self._widths = Widths(groups)
-        self._terms: list[tuple[float, tuple[int, ...]]] = []
+        self._terms: list[tuple[float, int, tuple[int, ...]]] = []
         self._touched: list[list[int]] = [[] for _ in groups]
         for node in model.nodes:
             axes = _axes(model, groups, node) or []
             for factor, chosen in table.terms.get(node.outputs[0], ()) if axes else ():
-                sizes = [(axes[axis][0], self._widths.axis(axes[axis][1])) for axis in chosen]
-                fixed = factor * math.prod(size for size, axis in sizes if axis is None)
-                shrinking = tuple(axis for _, axis in sizes if axis is not None)
+                fixed, shrinking = self._widths.factor(axes[axis] for axis in chosen)
                 for group in self._widths.groups_along(shrinking):
                     self._touched[group].append(len(self._terms))
-                self._terms.append((fixed, shrinking))
+                self._terms.append((factor, fixed, shrinking))
         self.total = self.cost()
 
     def cost(self) -> int:
@@ -182,8 +177,15 @@ class LatencyPrice:
         """Take units of a group away; negative counts give them back."""
         self._widths.remove(group, count)
 
+    def cost_without(self, removed: Sequence[int]) -> int:
+        """Nanoseconds where groups have lost so many units, by group number; the present widths stay."""
+        for number, count in enumerate(removed):
+            self._widths.remove(number, count)
+        cost = self.cost()
+        for number, count in enumerate(removed):
+            self._widths.remove(number, -count)
+        return cost
+
     def _sum(self, numbers: Iterable[int]) -> float:
-        sizes = self._widths.sizes
-        return math.fsum(
-            factor * math.prod(sizes[axis] for axis in axes) for factor, axes in (self._terms[n] for n in numbers)
-        )
+        terms = (self._terms[number] for number in numbers)
+        return math.fsum(factor * self._widths.multiply(fixed, axes) for factor, fixed, axes in terms)

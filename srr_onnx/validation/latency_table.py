@@ -76,10 +76,8 @@ def measure_table(
     table = LatencyTable({})
     for version, total in zip(versions[:-1], totals, strict=False):
         table = table.add(find_sizes(version), clocks.nodes(version, feeds, target, total))
-    price = LatencyPrice(model, groups, table)
-    for number, count in enumerate(removed[-1]):
-        price.remove(number, count)
-    error = abs(price.cost() - totals[-1]) / totals[-1]
+    predicted = LatencyPrice(model, groups, table).cost_without(removed[-1])
+    error = abs(predicted - totals[-1]) / totals[-1]
     table = table.add(find_sizes(versions[-1]), clocks.nodes(versions[-1], feeds, target, totals[-1]))
     table = dataclasses.replace(table, error=error)
     write_cache("latency", key, {"nodes": {name: list(points) for name, points in table.nodes.items()}, "error": error})

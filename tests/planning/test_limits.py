@@ -183,6 +183,23 @@ def test_where_time_counts_too_more_goes_where_it_is_spent():
     assert kept[0] > kept[1] > kept[2]
 
 
+def test_slack_lets_groups_shrink_further_and_is_told():
+    model = branched((32, 32))
+    groups = find_groups(model)
+    scores = score_groups(model, groups, "l1", ScoreOptions())
+    touched = {node.outputs[0] for node in model.nodes if node.label in groups[0].nodes}
+    table = made_table(model, lambda name: 9.0 if name in touched else 1.0)
+    largest = []
+    for slack in (0.0, 0.2):
+        found = make_plan(
+            model, groups, scores, Budget.choose(flops=0.45), table, Haste(8.0, slack), max_group_ratio=0.5
+        )
+        counts = groups.count_removed(found.is_kept)
+        largest.append(max(count / group.size for group, count in zip(groups, counts, strict=True)))
+        assert found.plan.budget["cap_used"] == pytest.approx(0.5 + slack)
+    assert largest[0] <= 0.5 < largest[1] <= 0.7
+
+
 @settings(max_examples=60)
 @given(
     factors=st.lists(st.floats(0, 100), min_size=4, max_size=4),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -45,8 +46,7 @@ class Machine:
     def clocks(self):
         return Clocks(self.models, self.nodes, lambda *_: [])
 
-    @staticmethod
-    def _times(model, rates):
+    def _times(self, model, rates):
         sizes = find_sizes(model)
         names = [node.outputs[0] for node in model.nodes if node.op_type == "Conv"]
         return {name: rates[min(n, len(rates) - 1)] * math.prod(sizes[name]) for n, name in enumerate(names)}
@@ -94,6 +94,26 @@ def test_where_no_plan_is_on_par_the_closest_one_is_taken():
     assert len(told) <= 3
     best = max(realise(type(found)(known, haste, 0.0)) for known in (table, found.table) for haste in HASTES[:1])
     assert realise(found) >= best - 1e-9
+
+
+class Memory(Machine):
+    """A machine that spends its time on writing the first activation, and a share of it on nothing in particular."""
+
+    def __init__(self, idle):
+        super().__init__()
+        self.idle = idle
+
+    def _times(self, model, rates):
+        written = next(node for node in model.nodes if node.op_type == "Relu").outputs[0]
+        return {written: 1e6 * (self.idle + (1 - self.idle) * find_sizes(model)[written][1] / 32)}
+
+
+@pytest.mark.parametrize(("idle", "is_worth_it"), [(0.0, True), (0.4, True), (0.8, False)])
+def test_groups_shrink_further_than_the_cap_only_where_that_gives_much(idle, is_worth_it):
+    found, realise, _, _, _ = press(Memory(idle), cap=0.3)
+    within = dataclasses.replace(found, haste=dataclasses.replace(found.haste, slack=0.0))
+    assert bool(found.haste.slack) == is_worth_it
+    assert (realise(found) > 1.05 * realise(within)) == is_worth_it
 
 
 class Blocks(Machine):
