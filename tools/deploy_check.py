@@ -86,9 +86,7 @@ def check_subject(
 @click.command()
 @click.argument("models", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--flops", default="0.44", show_default=True, help="Share of the MACs to remove.")
-@click.option(
-    "--align", default="8", show_default=True, help="Widths to choose from, as `srr-onnx prune` takes them."
-)
+@click.option("--align", default="8", show_default=True, help="Widths to choose from, as `srr-onnx prune` takes them.")
 @click.option("--data", default="synthetic", show_default=True, help="Pictures: whatever srr-onnx reads.")
 @click.option(
     "--samples", default=64, show_default=True, help="Pictures to calibrate with; a quarter more is held out."
