@@ -22,6 +22,7 @@ from srr_onnx.rewriting.apply import kept_positions
 from srr_onnx.rewriting.output import check_outputs, save_results
 from srr_onnx.rewriting.taking_back import Removal, remove_proven
 from srr_onnx.validation.result import Pruned
+from srr_onnx.wording import counted
 
 # Groups that a note names.
 _MOST_NAMED = 5
@@ -76,10 +77,10 @@ def _describe_taken_back(found: Removal) -> tuple[str, ...]:
     if not found.taken_back:
         return ()
     listed = ", ".join(f"{count} of {name}" for name, count in list(found.taken_back.items())[:_MOST_NAMED])
-    more = f" and {len(found.taken_back) - _MOST_NAMED} more groups" if len(found.taken_back) > _MOST_NAMED else ""
+    more = f" and {len(found.taken_back) - _MOST_NAMED} more" if len(found.taken_back) > _MOST_NAMED else ""
     return (
-        f"{sum(found.taken_back.values())} units stay that could go in exact arithmetic ({listed}{more}): without them "
-        "rounding changes the outputs by more than the proof allows",
+        f"{counted(sum(found.taken_back.values()), 'unit')} kept that could go in exact arithmetic ({listed}{more}): "
+        "without them rounding changes the outputs by more than the proof allows",
     )
 
 

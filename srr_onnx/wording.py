@@ -22,6 +22,11 @@ def quantity(number: float, unit: str = "") -> str:
     return f"{text}{unit}" if power and unit else f"{text} {unit}".rstrip()
 
 
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """A number of things: 1 round, 1,062 samples; other plurals than those in -s are given."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
 def percent(share: float) -> str:
     """A share as a percentage."""
     return f"{share:.1%}".replace("%", " %")
@@ -38,8 +43,9 @@ def interval(low: float, high: float, write: Callable[[float], str]) -> str:
 
 
 def removed(before: float, after: float) -> str:
-    """What share is gone, as a signed percentage."""
-    return percent(after / before - 1) if before else "-"
+    """How much more or less there is, as a signed percentage."""
+    change = round(after / before - 1, 3) if before else 0.0
+    return ("+" if change > 0 else "") + percent(change) if before else "-"
 
 
 def shape(sizes: Sequence[int]) -> str:

@@ -14,6 +14,7 @@ from srr_onnx.calibration.stream import Store, Stream
 from srr_onnx.calibration.tails import Tail, find_settled, find_tail
 from srr_onnx.errors import DataError
 from srr_onnx.graph.model import Model
+from srr_onnx.wording import counted
 
 Array = np.ndarray[Any, Any]
 
@@ -180,8 +181,6 @@ def _check_sane(rows: Array, layer: LinearLayer, verb: str) -> None:
     largest = np.abs(rows.astype(np.float32, copy=False)).max(initial=0)  # the limit itself is no float16
     if largest <= _LARGEST:
         return
-    count = np.count_nonzero(~np.isfinite(rows))
-    what = (
-        f"{count:,} values that are NaN or infinite" if count else f"values up to {largest:.0e}, too large to fit to,"
-    )
+    count = int(np.count_nonzero(~np.isfinite(rows)))
+    what = f"{counted(count, 'number')} NaN or infinite" if count else f"numbers up to {largest:.0e}, too large"
     raise DataError(f"node {layer.node.label!r} {verb} {what} on the samples: check the preprocessing, or the model")

@@ -25,6 +25,7 @@ from srr_onnx.data.dataset import Batch, Dataset, Labels, choose, split_held_out
 from srr_onnx.errors import DataError
 from srr_onnx.graph.model import Model
 from srr_onnx.targets.onnxruntime import Session
+from srr_onnx.wording import counted
 
 Array = np.ndarray[Any, Any]
 
@@ -128,7 +129,8 @@ def calibrate(model: Model, dataset: Dataset, samples: int, seed: int) -> Calibr
     affordable = count_affordable(model, samples)
     if affordable < samples and affordable < len(dataset):
         notes.append(
-            f"{affordable} samples instead of {samples}: inputs and activations of more would take too much room"
+            f"{counted(affordable, 'sample')} instead of {samples}: inputs and activations of more would take too much "
+            "room"
         )
     # One sample more than asked for at least: without any to hold out there is nothing to judge by.
     chosen = choose(dataset, max(affordable + 1, round(affordable / (1 - HELD_OUT))), seed)
@@ -151,6 +153,6 @@ def calibrate(model: Model, dataset: Dataset, samples: int, seed: int) -> Calibr
     chunks = [{**take(whole, start, start + chunk), **shared} for start in stops]
     used = sum(len(next(iter(chunk.values()))) for chunk in chunks)
     if used < _FEW:
-        notes.append(f"only {used} samples to calibrate with: {_FEW} or more give a far better result")
+        notes.append(f"only {counted(used, 'sample')} to calibrate with: {_FEW} or more give a far better result")
     found = Samples(chunks, used, seed, is_single, is_fixed)
     return Calibration(dataset, found, held_out, size, as_float32, tuple(notes))

@@ -22,7 +22,7 @@ from srr_onnx.graph.load import load_model
 from srr_onnx.validation.gates import describe_gates
 from srr_onnx.validation.profiled import Profile
 from srr_onnx.validation.validate import Validation, validate
-from srr_onnx.wording import duration, interval, percent, points, quantity, removed
+from srr_onnx.wording import counted, duration, interval, percent, points, quantity, removed
 
 
 @click.command()
@@ -47,7 +47,7 @@ from srr_onnx.wording import duration, interval, percent, points, quantity, remo
 )
 @click.option(
     "--min-speedup",
-    type=click.FloatRange(min=0, min_open=True),
+    callback=options.read_factor,
     metavar="FACTOR",
     help="Gate: how many times as fast a run has to be, 1.2; both are timed for it, see `srr-onnx profile`.",
 )
@@ -132,7 +132,9 @@ def _show(found: Validation, gates: Sequence[Mapping[str, Any]]) -> None:
     show_line(f"{'measured':<10}on {found.samples:,} {kind}; intervals of 95 % in brackets")
     if found.speed is not None:
         rounds = len(found.speed.models[0].batches[0].latency.seconds)
-        show_line(f"{'timed':<10}{rounds:,} rounds on {describe_target(found.speed.target)}, on made-up inputs")
+        show_line(
+            f"{'timed':<10}{counted(rounds, 'round')} on {describe_target(found.speed.target)}, on made-up inputs"
+        )
     show_line(f"{'counted':<10}{CONVENTION}")
     for gate in gates:
         show_line(f"{'passed' if gate['passed'] else 'FAILED':<10}{gate['text']}")

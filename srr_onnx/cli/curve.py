@@ -16,6 +16,7 @@ from srr_onnx.cli.report import note_guess
 from srr_onnx.cli.tables import note, show_json, show_line, show_table
 from srr_onnx.data.readers.synthetic import SOURCE as SYNTHETIC
 from srr_onnx.graph.load import load_model
+from srr_onnx.planning.budget import NAMES
 from srr_onnx.planning.curve import Curve, make_curve, spread_shares
 from srr_onnx.planning.make import find_free
 from srr_onnx.planning.obstacles import check_prunable
@@ -102,11 +103,11 @@ def _show(found: Curve) -> None:
             f"{point.worst:.2%}",
             point.worst_group,
             percent(point.narrowest),
-            ("#" * round(_BAR * point.error / top)).ljust(_BAR),
+            "#" * round(_BAR * point.error / top),
         )
         for point in found.points
     ]
-    headings = (f"{found.kind} removed", "mean error", "worst", "group", "narrowest keeps", "")
+    headings = (f"{NAMES[found.kind]} removed", "mean error", "worst", "group", "narrowest keeps", "")
     show_table(headings, rows)
     show_line()
     show_line(

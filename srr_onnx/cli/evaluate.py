@@ -28,7 +28,7 @@ from srr_onnx.validation.estimates import Estimate, estimate_share
 from srr_onnx.validation.evaluate import Evaluation
 from srr_onnx.validation.evaluate import evaluate as evaluate_model
 from srr_onnx.validation.gates import describe_gates
-from srr_onnx.wording import interval, percent, printable
+from srr_onnx.wording import counted, interval, percent, printable
 
 # A matrix of more classes is wider than a page.
 _MOST_IN_MATRIX = 12
@@ -136,7 +136,7 @@ def _show(found: Evaluation) -> None:
     if found.accuracy is not None:
         _show_accuracy(found.accuracy, found.classes)
     else:
-        show_line(f"{found.samples:,} samples without labels")
+        show_line(f"{counted(found.samples, 'sample')} without labels")
     show_agreement(found.agreement)
 
 

@@ -20,7 +20,7 @@ from srr_onnx.finetuning.result import FineTuned
 from srr_onnx.graph.load import load_model
 from srr_onnx.planning.plan import load_plan
 from srr_onnx.validation.estimates import Estimate, estimate_share
-from srr_onnx.wording import interval, percent
+from srr_onnx.wording import counted, interval, percent
 
 _USUAL = TrainingOptions()
 _AUGMENTATIONS = get_args(Augmentation)
@@ -228,8 +228,10 @@ def _show(result: FineTuned) -> None:
     show_table(columns, rows)
     show_line()
     best = result.best
-    show_line(f"trained   {len(result.rows)} epochs on {result.trained_on:,} samples; the best is epoch {best.epoch}")
-    show_line(f"measured  in onnxruntime on {result.judged_on:,} samples that were held out; intervals of 95 %")
+    epochs, samples = counted(len(result.rows), "epoch"), counted(result.trained_on, "sample")
+    show_line(f"trained   {epochs} on {samples}; the best is epoch {best.epoch}")
+    judged_on = counted(result.judged_on, "sample")
+    show_line(f"measured  in onnxruntime on {judged_on} that were held out; intervals of 95 %")
     show_line(f"written   {result.path}; checkpoints and logs in {result.folder}")
 
 

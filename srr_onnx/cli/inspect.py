@@ -24,7 +24,7 @@ from srr_onnx.planning.costs import CostModel
 from srr_onnx.planning.make import MAX_GROUP_RATIO, find_free
 from srr_onnx.rewriting.verify import make_feeds
 from srr_onnx.targets.measuring import measure_shapes
-from srr_onnx.wording import percent, quantity, shape
+from srr_onnx.wording import counted, percent, quantity, shape
 
 Facts = dict[str, Any]
 
@@ -151,7 +151,8 @@ def _show_groups(facts: Facts) -> None:
     if not groups:
         show_line("No channel of this model can be pruned.")
     else:
-        show_line(f"{len(groups)} pruning groups, {sum(group['units'] for group in groups)} units:")
+        units = sum(group["units"] for group in groups)
+        show_line(f"{counted(len(groups), 'pruning group')}, {counted(units, 'unit')}:")
         rows = [
             (
                 group["id"],

@@ -19,7 +19,7 @@ from srr_onnx.optimizing.recipe import load_recipe
 from srr_onnx.optimizing.run import Optimized
 from srr_onnx.optimizing.stages import StageResult
 from srr_onnx.validation.gates import describe_gates
-from srr_onnx.wording import interval, percent, quantity
+from srr_onnx.wording import counted, interval, percent, quantity
 
 
 @click.command()
@@ -99,9 +99,8 @@ def _show(result: Optimized, gates: Sequence[Mapping[str, Any]]) -> None:
     show_table(columns, [_row(stage, stages[0], last) for stage in stages])
     show_line()
     if last.samples:
-        show_line(
-            f"{'measured':<10}in onnxruntime on {last.samples:,} samples that nothing learns from; 95 % intervals"
-        )
+        samples = counted(last.samples, "sample")
+        show_line(f"{'measured':<10}in onnxruntime on {samples} that nothing learns from; 95 % intervals")
     for gate in gates:
         show_line(f"{'passed' if gate['passed'] else 'FAILED':<10}{gate['text']}")
     show_line(f"{'written':<10}{result.path}; every stage in {result.folder}, the report in {result.report}")

@@ -17,7 +17,7 @@ from srr_onnx.planning.alignment import parse_align
 from srr_onnx.planning.budget import parse_limit, parse_share
 from srr_onnx.scoring.criterion import ScoreOptions
 from srr_onnx.scoring.options import FilterChoice, NodeRemoval, SrrOptions
-from srr_onnx.validation.gates import parse_size
+from srr_onnx.validation.gates import parse_factor, parse_gate, parse_size
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -44,9 +44,11 @@ def _check_limit(param: click.Parameter, value: str) -> str:
 # A share such as 0.44 or 44%; the largest share of a group may be 1.
 read_share = _reader(lambda param, value: parse_share(value, is_closed=param.name == "max_group_ratio"))
 # What a gate asks for, a share from nothing to all.
-read_gate = _reader(lambda param, value: parse_share(value, is_closed=True, has_zero=True))
+read_gate = _reader(lambda param, value: parse_gate(str(param.name), value))
 # A share such as 40%, or what may be left, such as 8ms or 20MB.
 read_limit = _reader(_check_limit)
+# How many times as fast, a number above 0.
+read_factor = _reader(lambda param, value: parse_factor(value))
 # 10MB, 9.5MiB, or a number of bytes.
 read_size = _reader(lambda param, value: parse_size(value))
 # auto, off, or a number of channels.

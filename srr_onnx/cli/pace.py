@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from srr_onnx.cli.target_options import describe_target
-from srr_onnx.planning.budget import NAMES
+from srr_onnx.planning.budget import NAMES, Limit
 from srr_onnx.targets.target import Target
-from srr_onnx.wording import percent
+from srr_onnx.wording import counted, duration, percent
 
 _MOST_NAMED = 5
 # A group that lost so much more or less than --ratio says is worth a word.
@@ -21,15 +21,22 @@ def describe_limits(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     lines = []
     limits = budget.get("limits") or ()
     if len(limits) > 1:
+        asked = [limit for limit in limits if limit["amount"]]
         parts = [
             f"{NAMES[limit['kind']]} {percent(limit['reached'])} of at least {percent(limit['amount'])}"
-            for limit in limits
+            for limit in asked
         ]
-        lines.append(("budgets", f"removed: {', '.join(parts)}; {NAMES[budget['kind']]} is the one that binds"))
+        text = f"removed: {', '.join(parts)}"
+        text += f"; {NAMES[budget['kind']]} is the one that binds" if len(asked) > 1 else ""
+        for limit in limits:
+            if not limit["amount"]:  # only what may be left can be met by the model as it is
+                most = Limit(limit["kind"], 0.0, limit["most"])
+                text += f"; the {NAMES[most.kind]} was within {most.write(limit['most'])} already"
+        lines.append(("budgets", text))
     if alignment := budget.get("alignment"):
         steps = alignment["steps"]
         if len(set(steps.values())) == 1:
-            text = f"multiples of {next(iter(steps.values()))} channels"
+            text = f"multiples of {counted(next(iter(steps.values())), 'channel')}"
         else:
             text = "multiples of " + ", ".join(f"{step} ({kind})" for kind, step in steps.items()) + " channels"
         text += ", as measured on this machine" if alignment["source"] == "auto" else ""
@@ -48,7 +55,8 @@ def _describe_latency(facts: Mapping[str, Any], latency: Mapping[str, Any]) -> s
     text += f" ({describe_target(Target(**latency['target']))})"
     if "goal_ms" in latency:
         plans = len(latency["rounds"])
-        text += f"; goal {latency['goal_ms']:.3g} ms, {plans} plan{'s' if plans > 1 else ''} measured"
+        goal = duration(latency["goal_ms"] / 1e3)
+        text += f"; goal {goal}, {counted(plans, 'plan')} measured" if plans else f"; {goal} was met already"
     if latency.get("table_error") is not None:
         last = latency["rounds"][-1]
         text += f"; the table said {last['predicted_ms']:.3g} ms, the run {last['measured_ms']:.3g} ms"

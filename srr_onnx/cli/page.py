@@ -49,6 +49,8 @@ def write_page(
     plan, size = result.plan, facts["file_bytes"]
     timed = () if speed is None else speed.models
     names = name_of(result.original), result.path.name if result.path else "pruned"
+    if names[0] == names[1]:  # files of one name in two folders
+        names = str(result.original.source), str(result.path)
     latency = dict(zip(names, list_runs(timed).values(), strict=False))
     structure = describe_structure(
         result.original,

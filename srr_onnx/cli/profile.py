@@ -21,7 +21,7 @@ from srr_onnx.validation.profile import BUDGET_SECONDS, ROUNDS
 from srr_onnx.validation.profile import profile as profile_models
 from srr_onnx.validation.profiled import BatchTimes, Comparison, Profile
 from srr_onnx.validation.timing import Figure, judge_speedup
-from srr_onnx.wording import duration, interval, percent, quantity, shape
+from srr_onnx.wording import counted, duration, interval, percent, quantity, shape
 
 
 @click.command()
@@ -114,8 +114,8 @@ def _show(found: Profile, most: int) -> None:
             show_line(f"{'speed':<10}{where}{describe_speedup(speedup, other.name, first.name)}")
     _show_inputs(found)
     counts = sorted({len(times.latency.seconds) for model in found.models for times in model.batches})
-    rounds = " to ".join(f"{count:,}" for count in dict.fromkeys((counts[0], counts[-1])))
-    show_line(f"{'measured':<10}{rounds} rounds on {describe_target(found.target)}; onnxruntime {version()}")
+    rounds = f"{counts[0]:,} to " * (counts[0] != counts[-1]) + counted(counts[-1], "round")
+    show_line(f"{'measured':<10}{rounds} on {describe_target(found.target)}; onnxruntime {version()}")
     for model in found.models:
         if model.layers is not None:
             _show_layers(model.name, model.layers, most)
@@ -181,7 +181,7 @@ def _show_layers(name: str, layers: LayerTimes, most: int) -> None:
     show_table(("node", "operator", "kernel", "output", "time", "share"), rows, title, left=4)
     show_line(
         f"{duration(layers.sum_seconds)} in all kernels, {duration(layers.run_seconds)} in a whole run while it was "
-        f"recorded ({layers.runs} runs)"
+        f"recorded ({counted(layers.runs, 'run')})"
     )
 
 

@@ -15,7 +15,7 @@ from srr_onnx.graph.save import resolve_target
 from srr_onnx.planning.budget import NAMES, QUANTITIES, TOLERANCE
 from srr_onnx.planning.plan import LOSSLESS, Plan
 from srr_onnx.rewriting.exact.gains import ExactGains, Reason
-from srr_onnx.wording import percent, quantity, removed, shape
+from srr_onnx.wording import counted, percent, quantity, removed, shape
 
 Facts = dict[str, Any]
 
@@ -129,11 +129,13 @@ def _describe_overshoot(facts: Facts) -> str:
     if share <= amount + TOLERANCE:
         return ""
     others = [limit for limit in facts["budget"].get("limits", ()) if limit["kind"] != kind]
-    return (
-        f"{share:.1%} of the {NAMES[kind]} went instead of {amount:.1%}: "
-        + ("another budget needed it" if others else f"the groups that can shrink ({facts['groups']['pruned']}) do so ")
-        + ("" if others else "in large steps")
-    )
+    if others:
+        why = "another budget needed it"
+    elif facts["budget"].get("alignment"):
+        why = "the widths that the alignment allows lie far apart (--align off takes any)"
+    else:
+        why = "the groups that can shrink do so in large steps"
+    return f"{share:.1%} of the {NAMES[kind]} went instead of {amount:.1%}: {why}"
 
 
 def note_guess(model: Model) -> None:
@@ -221,15 +223,16 @@ def describe_compensation(facts: Facts) -> list[tuple[str, str]]:
     is_made_up = bool((compared or {}).get("made_up"))
     if done and done["kind"] != "none":
         samples = " (made-up pictures)" if is_made_up and done["layer_error"] else ""
-        text = f"{_KINDS[done['kind']]}{samples}, {done['layers']} layers changed after the proof"
+        text = f"{_KINDS[done['kind']]}{samples}, {counted(done['layers'], 'layer')} changed after the proof"
         if done["layer_error"]:
             text += f"; median error of their outputs {done['layer_error']['before']:.1%} -> "
             text += f"{done['layer_error']['after']:.1%} of the variance"
         if done["created_biases"]:
-            text += f"; {done['created_biases']} biases created (--keep-structure forbids it)"
+            text += f"; {counted(done['created_biases'], 'bias', 'biases')} created (--keep-structure forbids it)"
         lines.append(("weights", text))
     if done and done["recalibrated_norms"]:
-        lines.append(("norms", f"statistics of {done['recalibrated_norms']} normalizations set anew from the samples"))
+        norms = counted(done["recalibrated_norms"], "normalization")
+        lines.append(("norms", f"statistics of {norms} set anew from the samples"))
     for output in (compared or {}).get("outputs", ()):
         parts = []
         if output["top1"]:
@@ -240,9 +243,8 @@ def describe_compensation(facts: Facts) -> list[tuple[str, str]]:
         where = "made-up pictures, which tells nothing of real ones" if is_made_up else "held-out samples"
         lines.append(("agrees", f"{', '.join(parts)} on {output['samples']:,} {where} ({output['output']})"))
     if accuracy := (compared or {}).get("accuracy"):
-        text = (
-            f"{percent(accuracy['before'])} -> {percent(accuracy['after'])} on {accuracy['samples']:,} held-out samples"
-        )
+        text = f"{percent(accuracy['before'])} -> {percent(accuracy['after'])} on "
+        text += counted(accuracy["samples"], "held-out sample")
         lines.append(("accuracy", text))
     return lines
 
@@ -261,7 +263,7 @@ def _groups_text(facts: Facts) -> str:
             else "nothing to remove: no unit is dead, constant or a duplicate"
         )
     text = (
-        f"{groups['pruned']} pruned, {groups['units_removed']} units gone; "
+        f"{groups['pruned']} pruned, {counted(groups['units_removed'], 'unit')} gone; "
         f"the narrowest, {narrowest['id']}, keeps {narrowest['kept']} of {narrowest['units']}"
     )
     used, asked = budget.get("cap_used", 0), budget.get("max_group_ratio", 0)
@@ -288,12 +290,12 @@ def proof_text(facts: Facts) -> str:
         )
     if not proof["is_exact"]:
         return (
-            f"SHAPES ONLY: {facts['groups']['inexact']} inexact groups were pruned (--allow-inexact), so the outputs "
-            "cannot equal the masked original's; the model runs"
+            f"SHAPES ONLY: {counted(facts['groups']['inexact'], 'inexact group')} pruned (--allow-inexact), so the "
+            "outputs cannot equal the masked original's; the model runs"
         )
     return (
         f"pruned = masked original in onnxruntime: relative error {proof['relative_error']:.1e} "
-        f"(allowed {proof['tolerance']:.0e}), {proof['masks']} masks" + _conditions(proof)
+        f"(allowed {proof['tolerance']:.0e}), {counted(proof['masks'], 'mask')}" + _conditions(proof)
     )
 
 

@@ -73,4 +73,4 @@ def check_written(target: Path, option: str, read: Sequence[Path | str | None], 
     """
     if os.path.realpath(target) in {os.path.realpath(path) for path in read if path is not None}:
         raise OutputError(f"{option} {str(target)!r} is a file that is read: choose another name")
-    check_target(target, force)
+    check_target(target, force, option)

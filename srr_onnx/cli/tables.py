@@ -35,7 +35,7 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str
     for number, heading in enumerate(columns):
         table.add_column(
             Text(heading, style="bold"),
-            justify="left" if number < left else "right",
+            justify="left" if number < left or not heading else "right",  # a bar has no heading
             overflow="fold",
             no_wrap=not is_terminal or number >= left,
         )

@@ -10,6 +10,7 @@ from click.core import ParameterSource
 
 from srr_onnx.cli.options import combine
 from srr_onnx.targets.target import PROVIDERS, Target
+from srr_onnx.wording import counted
 
 
 def _read_provider_options(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> dict[str, str]:
@@ -82,6 +83,6 @@ def is_given(*names: str) -> bool:
 
 def describe_target(target: Target) -> str:
     """A target in a few words."""
-    threads = {0: "the runtime's choice of threads", 1: "1 thread"}.get(target.threads, f"{target.threads} threads")
+    threads = counted(target.threads, "thread") if target.threads else "the runtime's choice of threads"
     options = "".join(f", {key}={value}" for key, value in target.options.items())
     return f"{target.provider}, {threads}{options}"

@@ -17,6 +17,7 @@ from srr_onnx.data.preprocessing import Preprocessing
 from srr_onnx.data.recipe import Array, Chosen, ModelInput, Recipe, fit_preprocessing
 from srr_onnx.errors import DataError
 from srr_onnx.graph.model import Shape
+from srr_onnx.wording import counted
 
 # Rows that are looked through at once, in bytes: an array that is mapped from a file need not fit into memory.
 _CHUNK_BYTES = 1 << 24
@@ -201,7 +202,7 @@ def _find_range(array: Array, place: str) -> tuple[float, float]:
         if part.size and not strange:
             least, most = min(least, float(part.min())), max(most, float(part.max()))
     if strange:
-        raise DataError(f"{place} holds {strange} numbers that are NaN or infinite, of {array.size}")
+        raise DataError(f"{place} holds {counted(strange, 'number')} NaN or infinite, of {array.size:,}")
     return least, most
 
 
@@ -219,8 +220,8 @@ def _make_convert(array: Array, recipe: Recipe, chosen: Chosen, place: str) -> t
     order = _find_order(shape, counts, recipe)
     if order is None:
         raise DataError(
-            f"{place} has samples of shape {list(shape)}, but the model takes pictures of {recipe.channels} "
-            f"channel{'s' * (recipe.channels > 1)}, {recipe.size[0]}x{recipe.size[1]} ({recipe.layout})"
+            f"{place} has samples of shape {list(shape)}, but the model takes pictures of "
+            f"{counted(recipe.channels, 'channel')}, {recipe.size[0]}x{recipe.size[1]} ({recipe.layout})"
         )
     height, width, channels = (
         (*shape, 1) if order == "HW" else (shape[i] for i in ((1, 2, 0) if order == "CHW" else (0, 1, 2)))

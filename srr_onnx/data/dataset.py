@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from srr_onnx.errors import DataError
+from srr_onnx.wording import counted
 
 if TYPE_CHECKING:
     from srr_onnx.data.preprocessing import Preprocessing
@@ -117,7 +118,8 @@ class Dataset:
         if not len(samples):
             raise DataError(f"{name!r} holds no samples")
         if labels is not None and len(labels) != len(samples):
-            raise DataError(f"{name!r} has {len(samples)} samples, but there are {len(labels)} labels")
+            found = counted(len(labels), "label")
+            raise DataError(f"{name!r} has {counted(len(samples), 'sample')}, but there are {found}")
         self.name, self.labels, self.classes = name, labels, tuple(classes)
         self.shared = dict(shared or {})
         self.is_made_up = is_made_up
@@ -138,7 +140,7 @@ class Dataset:
         if not self.bad:
             return ""
         first = self.bad[0]
-        return f"{len(self.bad):,} samples could not be read, the first is {first.name!r}: {first.reason}"
+        return f"{counted(len(self.bad), 'sample')} could not be read, the first is {first.name!r}: {first.reason}"
 
     def name_of(self, index: int) -> str:
         """Say what a sample is called."""
@@ -227,7 +229,8 @@ class Dataset:
             first = self._bad_indices[int(wanted[0])]
             rest = f" that were chosen from {len(self)}" if len(wanted) < len(self) else ""
             raise DataError(
-                f"none of {len(wanted)} samples{rest} of {self.name!r} can be read: the first, {first.name!r}: "
+                f"none of {counted(len(wanted), 'sample')}{rest} of {self.name!r} can be read: the first, "
+                f"{first.name!r}: "
                 f"{first.reason}"
             )
 
@@ -286,7 +289,7 @@ def split_held_out(indices: Sequence[int] | Labels, share: float, seed: int) -> 
     if not 0 < share < 1:
         raise DataError(f"a held-out share of {share} is not between 0 and 1")
     if len(chosen) < 2:
-        raise DataError(f"{len(chosen)} samples cannot be parted into two sets: give at least 2")
+        raise DataError(f"{counted(len(chosen), 'sample')} cannot be parted into two sets: give at least 2")
     count = min(max(1, round(share * len(chosen))), len(chosen) - 1)
     order = np.random.default_rng(seed).permutation(len(chosen))
     return np.sort(chosen[order[count:]]), np.sort(chosen[order[:count]])

@@ -13,6 +13,7 @@ from srr_onnx.data.archives import LABEL_KEYS, load_archive, load_array
 from srr_onnx.data.dataset import Array, Dataset, Labels
 from srr_onnx.errors import DataError
 from srr_onnx.graph.model import Model
+from srr_onnx.wording import counted
 
 LABEL_COLUMNS = frozenset({"label", "labels", "class", "classes", "target", "targets", "category", "y"})
 PATH_COLUMNS = frozenset({"path", "paths", "file", "files", "filename", "file_name", "image", "image_path", "name"})
@@ -42,6 +43,11 @@ def order_classes(names: Sequence[str], known: Sequence[str]) -> tuple[str, ...]
     return tuple(known) if known and set(names) <= set(known) else tuple(sorted(set(names)))
 
 
+def are_numbers(words: Sequence[str]) -> bool:
+    """Whether labels are written as whole numbers, which are classes then, not names."""
+    return all(word.lstrip("+-").isdecimal() for word in words)
+
+
 def encode_labels(words: Sequence[str], known: Sequence[str], where: str) -> tuple[Labels, tuple[str, ...]]:
     """Turn written labels, all whole numbers or all class names, into classes.
 
@@ -59,7 +65,7 @@ def encode_labels(words: Sequence[str], known: Sequence[str], where: str) -> tup
     words = [word.strip() for word in words]
     if "" in words:
         raise DataError(f"{where}: sample {words.index('')} has no label")
-    if all(word.lstrip("+-").isdecimal() for word in words):
+    if are_numbers(words):
         try:
             numbers = np.array([int(word) for word in words], np.int64)
         except (ValueError, OverflowError):
@@ -89,7 +95,7 @@ def check_labels(array: Array, where: str) -> Labels:
             f"{where}: labels of shape {list(array.shape)} and type {array.dtype}: give one whole number per sample"
         )
     if len(flat) and int(flat.min()) < 0:
-        raise DataError(f"{where}: {int((flat < 0).sum())} labels are below 0; classes are counted from 0")
+        raise DataError(f"{where}: {counted(int((flat < 0).sum()), 'label')} below 0; classes are counted from 0")
     return flat.astype(np.int64)
 
 

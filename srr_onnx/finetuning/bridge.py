@@ -25,6 +25,7 @@ from srr_onnx.graph.edit import Edits, apply_edits
 from srr_onnx.graph.load import load_model
 from srr_onnx.graph.model import Model, Node
 from srr_onnx.graph.quantization import INTEGER_OPERATORS
+from srr_onnx.wording import counted
 
 __all__ = ["TorchGraph", "from_torch", "to_torch"]
 
@@ -60,7 +61,7 @@ def to_torch(
     module = _build(model, tuple(cut) or model.outputs, train, dtype)
     if cut:
         left = len(model.nodes) - len(module.nodes)
-        module.notes.append(f"cut at {', '.join(map(repr, cut))}: {left} nodes are not run, they stay as they are")
+        module.notes.append(f"cut at {', '.join(map(repr, cut))}: {counted(left, 'node')} not run, left as in the file")
     return module
 
 

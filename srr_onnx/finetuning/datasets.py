@@ -18,6 +18,7 @@ from torch.utils.data import Dataset as TorchDataset
 from srr_onnx.data.dataset import Array, BadSample, Dataset, Labels
 from srr_onnx.errors import DataError
 from srr_onnx.finetuning.augmentation import Augmenter
+from srr_onnx.wording import counted
 
 # Epoch, and place of the sample in the data set.
 Key = tuple[int, int]
@@ -82,7 +83,8 @@ class TrainingSamples(TorchDataset[_Sample]):
         else:
             first = self._dataset.bad[0]
             raise DataError(
-                f"none of {len(self)} samples of {self._dataset.name!r} can be read: the first, {first.name!r}: "
+                f"none of {counted(len(self), 'sample')} of {self._dataset.name!r} can be read: the first, "
+                f"{first.name!r}: "
                 f"{first.reason}"
             )
         inputs = dict(found)

@@ -20,6 +20,7 @@ from srr_onnx.finetuning.options import TrainingOptions
 from srr_onnx.finetuning.torch_graph import TorchGraph
 from srr_onnx.graph.model import Model
 from srr_onnx.planning.plan import Plan
+from srr_onnx.wording import counted
 
 # Samples that the statistics of normalizations are taken from, where these are put back.
 _NORMED = 512
@@ -76,7 +77,7 @@ def fit_batch(options: TrainingOptions, samples: Dataset) -> int:
     """A batch that the samples can fill, of as many for every process."""
     most = len(samples) // options.processes * options.processes
     if not most:
-        raise DataError(f"{len(samples)} samples to train on are too few for {options.processes} processes")
+        raise DataError(f"{counted(len(samples), 'sample')} to train on: too few for {options.processes} processes")
     return min(options.batch, most)
 
 

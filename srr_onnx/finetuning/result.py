@@ -12,6 +12,7 @@ from srr_onnx.finetuning.objective import Objective
 from srr_onnx.finetuning.run_folder import EpochRow
 from srr_onnx.finetuning.torch_graph import TorchGraph
 from srr_onnx.graph.model import Model
+from srr_onnx.wording import counted
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -58,11 +59,11 @@ def collect_notes(
     """Say in a line each what was read, what was not trained, and whether it helped."""
     notes = [dataset.describe(), *objective.notes, *student.notes]
     if unreached:
-        notes.append(f"{unreached} tensors stay as they are: what is compared does not depend on them")
+        notes.append(f"{counted(unreached, 'tensor')} not trained: what is compared does not depend on more")
     if keeper.bad:
         first = next(iter(keeper.bad.values()))
         notes.append(
-            f"{len(keeper.bad):,} samples could not be read, others took their places; the first is {first.name!r}: "
+            f"{counted(len(keeper.bad), 'sample')} could not be read, replaced by others; the first is {first.name!r}: "
             f"{first.reason}"
         )
     if held_out.bad:

@@ -15,6 +15,7 @@ from onnx import AttributeProto
 
 from srr_onnx.errors import ModelError, UnsupportedError
 from srr_onnx.graph.model import Node, Shape
+from srr_onnx.wording import counted
 
 # Operators whose multiply-accumulates are counted.
 COUNTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
@@ -213,12 +214,12 @@ def _check_operands(message: onnx.NodeProto, domain: str, opset: int) -> None:
     if schema is None:
         return
     for count, least, most, kind in (
-        (len(message.input), schema.min_input, schema.max_input, "inputs"),
-        (len(message.output), schema.min_output, schema.max_output, "outputs"),
+        (len(message.input), schema.min_input, schema.max_input, "input"),
+        (len(message.output), schema.min_output, schema.max_output, "output"),
     ):
         if not least <= count <= most:
             raise ModelError(
-                f"node {message.name or message.op_type!r} has {count} {kind}, {message.op_type} of version "
+                f"node {message.name or message.op_type!r} has {counted(count, kind)}, {message.op_type} of version "
                 f"{schema.since_version} has {least if count < least else most}: the file is damaged"
             )
 

@@ -105,8 +105,13 @@ def resolve_target(target: Path) -> Path:
     return Path(os.path.realpath(target)) if os.path.islink(target) else target
 
 
-def check_target(target: Path, force: bool) -> None:
+def check_target(target: Path, force: bool, option: str = "-o") -> None:
     """Check that a file may be written, before any work is done.
+
+    Args:
+        target: The file.
+        force: Whether an existing one may be replaced.
+        option: Option that names it, for messages.
 
     Raises:
         OutputError: It exists and `force` is not set, is a directory or no regular file, or its folder is missing or
@@ -114,16 +119,18 @@ def check_target(target: Path, force: bool) -> None:
     """
     final = resolve_target(target)
     if target.is_dir():
-        raise OutputError(f"{str(target)!r} is a directory: give a file name with -o")
+        raise OutputError(f"{str(target)!r} is a directory: give a file name with {option}")
     # What a link leads to can exist without having that name any more (a deleted file behind /proc/self/fd).
     if (target.exists() and not (target.is_file() and final.is_file())) or os.path.islink(final):
-        raise OutputError(f"{str(target)!r} is not a regular file: choose another with -o")
+        raise OutputError(f"{str(target)!r} is not a regular file: choose another with {option}")
     if not final.parent.is_dir():
-        raise OutputError(f"the folder {str(final.parent)!r} does not exist: make it first or choose another with -o")
+        raise OutputError(
+            f"the folder {str(final.parent)!r} does not exist: make it first or choose another with {option}"
+        )
     if target.exists() and not force:
-        raise OutputError(f"{str(target)!r} exists: give --force to replace it or choose another name with -o")
+        raise OutputError(f"{str(target)!r} exists: give --force to replace it or choose another name with {option}")
     if not os.access(final.parent, os.W_OK):
-        raise OutputError(f"the folder {str(final.parent)!r} is not writable: choose another with -o")
+        raise OutputError(f"the folder {str(final.parent)!r} is not writable: choose another with {option}")
 
 
 def make_folder(folder: Path) -> None:

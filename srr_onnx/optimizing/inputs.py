@@ -119,7 +119,7 @@ def open_inputs(
         tested = read(recipe.test.data, original, recipe.preprocess, recipe.test.labels)
         settings["test data"] = identify(tested)
     elif learned is not None and not learned.is_made_up:
-        share = parse_share(recipe.test.share)
+        share = parse_share(recipe.test.share, is_large=False)
         kept, held_out = split_held_out(np.arange(len(learned)), share, recipe.seed)
         learned, tested = learned.select(kept), learned.select(held_out)
     _check_gates(recipe, original, tested)

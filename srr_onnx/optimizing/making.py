@@ -15,7 +15,7 @@ from srr_onnx.optimizing.inputs import Inputs
 from srr_onnx.optimizing.stages import Stage
 from srr_onnx.optimizing.steps import count_totals, split_budget, split_cap
 from srr_onnx.pipeline import prune
-from srr_onnx.planning.budget import parse_share
+from srr_onnx.planning.budget import Budget, parse_share
 from srr_onnx.planning.plan import Plan
 
 
@@ -28,7 +28,9 @@ def check_reachable(inputs: Inputs) -> None:
         PlanError: It cannot be done; says the closest that can be reached.
     """
     wanted = inputs.recipe.prune
-    kinds = [limit.kind for limit in wanted.budget.limits if limit.kind != "latency"]
+    countable = Budget(tuple(limit for limit in wanted.budget.limits if limit.kind != "latency"))
+    open_limits = wanted.budget.leave_met(count_totals(inputs.original, countable)).limits
+    kinds = [limit.kind for limit in open_limits if limit.kind != "latency"]
     if kinds:
         limits: dict[str, Any] = {kind: getattr(wanted, kind) for kind in kinds}
         prune(

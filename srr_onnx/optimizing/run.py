@@ -159,14 +159,14 @@ def _check_outputs(source: Any, output: Any, recipe: Recipe, *, force: bool, res
     read_from = [origin, recipe.path, recipe.data, recipe.labels, recipe.teacher, recipe.test.data, recipe.test.labels]
     taken = {os.path.realpath(path) for path in read_from if path is not None}
     for target, how, may_exist in (
-        (output, "with -o", force),
-        (recipe.report, "under the key report", force or resume),
+        (output, "-o", force),
+        (recipe.report, "the key report", force or resume),
     ):
         if target is None:
             continue
         if os.path.realpath(target) in taken:
-            raise OutputError(f"{str(target)!r} is a file that is read: choose another name {how}")
-        check_target(Path(target), may_exist)
+            raise OutputError(f"{str(target)!r} is a file that is read: choose another name with {how}")
+        check_target(Path(target), may_exist, how)
 
 
 def _clear(folder: Path) -> None:

@@ -19,7 +19,7 @@ from srr_onnx.scoring.criteria import criteria
 from srr_onnx.scoring.criterion import ScoreOptions
 from srr_onnx.scoring.options import FilterChoice, NodeRemoval, SrrOptions
 from srr_onnx.targets.target import Target
-from srr_onnx.validation.gates import parse_size
+from srr_onnx.validation.gates import parse_factor, parse_gate, parse_size
 from srr_onnx.validation.measure import RunOptions
 
 Amount = float | str
@@ -148,7 +148,7 @@ class JudgingSettings:
     class_output: str | None = None
 
     def __post_init__(self) -> None:
-        named("share", parse_share, self.share)
+        named("share", parse_share, self.share, is_large=False)
         named("limit", lambda: self.options)
         if self.labels is not None and self.data is None:
             raise RecipeError("labels: they belong to data, which is not given")
@@ -183,13 +183,8 @@ class GateSettings:
         shares: Mapping[str, Amount | None] = {
             key: getattr(self, key) for key in ("max_accuracy_drop", "min_agreement")
         }
-        if self.min_speedup is not None and not self.min_speedup > 0:
-            raise RecipeError(f"min_speedup is {self.min_speedup}: give a factor above 0")
         return {
-            **{
-                key: None if value is None else named(key, parse_share, value, is_closed=True, has_zero=True)
-                for key, value in shares.items()
-            },
+            **{key: None if value is None else named(key, parse_gate, key, value) for key, value in shares.items()},
             "max_size": None if self.max_size is None else named("max_size", parse_size, self.max_size),
-            "min_speedup": self.min_speedup,
+            "min_speedup": None if self.min_speedup is None else named("min_speedup", parse_factor, self.min_speedup),
         }

@@ -61,11 +61,11 @@ def split_budget(
         Share of the present total by kind of limit; a limit that is met so far is left out.
 
     Raises:
-        PlanError: The original meets a limit as it is.
+        PlanError: The original meets every limit as it is.
     """
     shares = {}
-    for limit in budget.limits:
-        left = 1 - limit.share(round(before[limit.kind]))
+    for limit in budget.leave_met(before).limits:
+        left = 1 - limit.share(before[limit.kind])
         share = 1 - left ** (step / steps) * before[limit.kind] / now[limit.kind]
         if share > 0:
             shares[limit.kind] = share

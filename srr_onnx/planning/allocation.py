@@ -28,12 +28,10 @@ class Allocation:
 
     Attributes:
         removed: Units to remove, by group number.
-        reached: Share of its quantity that goes, by goal.
         cap: Largest share of its units that any group was allowed to lose.
     """
 
     removed: tuple[int, ...]
-    reached: tuple[float, ...]
     cap: float
 
 
@@ -120,10 +118,9 @@ def allocate(
     is_coarse = len(goals) > 1 or max(steps, default=1) > 1
     if is_coarse or not goals[0].is_even:
         give_back(climb, goals, priority, only_free=not is_coarse)
-    reached = tuple(1 - goal.price.cost() / goal.price.total for goal in goals)
     removed = tuple(climb.removed(number) for number in range(len(groups)))
     climb.reset()
-    return Allocation(removed, reached, cap)
+    return Allocation(removed, cap)
 
 
 def reach(
@@ -146,12 +143,25 @@ def reach(
         Cost saved.
     """
     ladders = _ladders(groups, is_free, cap, [1] * len(groups) if steps is None else steps)
-    for number, ladder in enumerate(ladders):
-        price.remove(number, ladder[-1])
+    return max(count_saved(price, [ladder[-1] for ladder in ladders]), 0)
+
+
+def count_saved(price: Price, removed: Sequence[int]) -> int:
+    """What goes if the groups lose so many units.
+
+    Args:
+        price: Cost at full widths; restored afterwards.
+        removed: Units to remove, by group number.
+
+    Returns:
+        Cost saved; negative where there is more than before.
+    """
+    for number, count in enumerate(removed):
+        price.remove(number, count)
     saved = price.total - price.cost()
-    for number, ladder in enumerate(ladders):
-        price.remove(number, -ladder[-1])
-    return max(saved, 0)
+    for number, count in enumerate(removed):
+        price.remove(number, -count)
+    return saved
 
 
 def _ladders(

@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+from collections.abc import Mapping
 
 from srr_onnx.errors import PlanError
+from srr_onnx.wording import duration, quantity
 
 QUANTITIES = {"flops": "macs", "params": "params"}
 NAMES = {
@@ -43,30 +45,24 @@ class Limit:
     amount: float
     most: float | None = None
 
-    def share(self, total: int) -> float:
+    def share(self, total: float) -> float:
         """Find the share that has to go.
 
         Args:
             total: What the model has, in nanoseconds or bytes.
 
         Returns:
-            The share, in (0, 1).
-
-        Raises:
-            PlanError: The model has no more than may stay.
+            The share, below 1; 0 or less where the model has no more than may stay.
         """
-        if self.most is None:
-            return self.amount
-        if total <= self.most:
-            raise PlanError(
-                f"the model's {NAMES[self.kind]} is {self._write(total)} already: it meets --{self.kind} "
-                f"{self._write(self.most)} as it is"
-            )
-        return 1 - self.most / total
+        return self.amount if self.most is None else 1 - self.most / total
 
-    def _write(self, number: float) -> str:
-        unit = "ms" if self.kind == "latency" else "MB"
-        return f"{number / 1e6:.4g} {unit}"
+    def is_met(self, total: float) -> bool:
+        """Whether a model that has so much, in nanoseconds or bytes, has no more than may stay."""
+        return self.most is not None and total <= self.most
+
+    def write(self, number: float) -> str:
+        """Nanoseconds or bytes in words."""
+        return duration(number / 1e9) if self.kind == "latency" else quantity(number, "B")
 
     def to_json(self) -> dict[str, object]:
         """Plain form, as in plan files."""
@@ -139,6 +135,28 @@ class Budget:
         """A budget with another limit of one kind."""
         return Budget(tuple(limit if known.kind == limit.kind else known for known in self.limits))
 
+    def leave_met(self, totals: Mapping[str, float]) -> Budget:
+        """Leave out the limits that a model meets as it is.
+
+        Args:
+            totals: What the model has, in nanoseconds or bytes, by kind of limit, as far as known.
+
+        Returns:
+            The budget of the limits that are left.
+
+        Raises:
+            PlanError: None is left, so that nothing has to go.
+        """
+        met = [limit for limit in self.limits if limit.kind in totals and limit.is_met(totals[limit.kind])]
+        if len(met) < len(self.limits):
+            return Budget(tuple(limit for limit in self.limits if limit not in met))
+        told = ", ".join(
+            f"--{limit.kind} {limit.write(limit.most or 0)} (the {NAMES[limit.kind]} is "
+            f"{limit.write(totals[limit.kind])} already)"
+            for limit in met
+        )
+        raise PlanError(f"nothing has to go, the model meets {told} as it is: give less, or a share such as 0.3")
+
 
 def parse_limit(kind: str, value: float | str) -> Limit:
     """Read a limit: a share, or for latency, memory and size also what may be left.
@@ -175,13 +193,14 @@ def parse_limit(kind: str, value: float | str) -> Limit:
     return Limit(kind, 0.0, number * units[unit])
 
 
-def parse_share(value: float | str, *, is_closed: bool = False, has_zero: bool = False) -> float:
+def parse_share(value: float | str, *, is_closed: bool = False, has_zero: bool = False, is_large: bool = True) -> float:
     """Read a share: 0.44, "0.44" or "44%".
 
     Args:
         value: A number or text.
         is_closed: Whether 1 is allowed too.
         has_zero: Whether 0 is.
+        is_large: Whether a percentage below 1 is taken for a slip, 0.44% for 0.44; the number 0.0044 never is.
 
     Returns:
         The share, between 0 and 1.
@@ -197,4 +216,6 @@ def parse_share(value: float | str, *, is_closed: bool = False, has_zero: bool =
     if not (0 < share < 1 or (is_closed and share == 1) or (has_zero and share == 0)):
         hint = f", did you mean {text}%?" if 1 < share < 100 and not text.endswith("%") else ""
         raise PlanError(f"{text} is out of range: a share lies between 0 and 1{hint}")
+    if is_large and text.endswith("%") and 0 < share < 0.01:
+        raise PlanError(f"{text} is less than one percent: did you mean {100 * share:g}? If not, write {share:g}")
     return share

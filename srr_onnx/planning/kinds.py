@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from srr_onnx.errors import PlanError
+from srr_onnx.planning.budget import NAMES
 
 
 def _is_number(value: Any) -> bool:
@@ -24,6 +25,22 @@ def _is_list_of(is_entry: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, list) and all(map(is_entry, value))
 
 
+def _is_limit(value: Any) -> bool:
+    if not (_is_object(value) and value.get("kind") in NAMES and {"amount", "reached"} <= set(value)):
+        return False
+    # What is met as the model is has no share that has to go, but says what may stay.
+    is_told = bool(value["amount"]) or "most" in value
+    return is_told and all(_is_number(value[key]) for key in ("amount", "reached", "most") if key in value)
+
+
+def _is_alignment(value: Any) -> bool:
+    if not _is_object(value):
+        return value is None
+    steps = value.get("steps")
+    is_told = _is_text(value.get("source")) and _is_object(steps) and bool(steps)
+    return is_told and all(_is_number(step) for step in steps.values())
+
+
 # Keys of a plan, with a dot between levels: what their values have to be, in words, and the test for it.
 _KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "srr_onnx": ("text", _is_text),
@@ -35,6 +52,8 @@ _KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "budget.kind": ("text", _is_text),
     "budget.cap_used": ("a number", _is_number),
     "budget.max_group_ratio": ("a number", _is_number),
+    "budget.limits": ("a list of kind, amount and reached", _is_list_of(_is_limit)),
+    "budget.alignment": ("null, or steps and their source", _is_alignment),
     "cost": ("an object", _is_object),
     "cost.before": ("an object", _is_object),
     "cost.after": ("an object", _is_object),

@@ -143,6 +143,7 @@ class LatencyPrice:
     def __init__(self, model: Model, groups: Groups, table: LatencyTable) -> None:
         self._widths = Widths(groups)
         self._terms: list[tuple[float, int, tuple[int, ...]]] = []
+        self._names: list[str] = []
         self._touched: list[list[int]] = [[] for _ in groups]
         for node in model.nodes:
             axes = _axes(model, groups, node) or []
@@ -151,6 +152,7 @@ class LatencyPrice:
                 for group in self._widths.groups_along(shrinking):
                     self._touched[group].append(len(self._terms))
                 self._terms.append((factor, fixed, shrinking))
+                self._names.append(node.label)
         self.total = self.cost()
 
     def cost(self) -> int:
@@ -185,6 +187,25 @@ class LatencyPrice:
         for number, count in enumerate(removed):
             self._widths.remove(number, -count)
         return cost
+
+    def list_slowest(self, removed: Sequence[int], count: int) -> list[tuple[str, float]]:
+        """Find the nodes that take longest where groups have lost so many units; the present widths stay.
+
+        Args:
+            removed: Units that are gone, by group number.
+            count: How many nodes are listed.
+
+        Returns:
+            Labels and nanoseconds, the longest first.
+        """
+        times: dict[str, float] = {}
+        for number, lost in enumerate(removed):
+            self._widths.remove(number, lost)
+        for number, name in enumerate(self._names):
+            times[name] = times.get(name, 0.0) + self._sum([number])
+        for number, lost in enumerate(removed):
+            self._widths.remove(number, -lost)
+        return sorted(times.items(), key=lambda entry: -entry[1])[:count]
 
     def _sum(self, numbers: Iterable[int]) -> float:
         terms = (self._terms[number] for number in numbers)

@@ -15,7 +15,7 @@ from srr_onnx.errors import PlanError, UnknownNameError
 from srr_onnx.graph.cost import find_uncounted
 from srr_onnx.graph.model import Model
 from srr_onnx.planning.alignment import Alignment, find_steps
-from srr_onnx.planning.allocation import allocate, allocate_ratio, reach
+from srr_onnx.planning.allocation import allocate, allocate_ratio, count_saved, reach
 from srr_onnx.planning.budget import QUANTITIES, Budget
 from srr_onnx.planning.climb import CALM, Haste
 from srr_onnx.planning.costs import CostModel
@@ -159,23 +159,30 @@ def make_plan(
     else:
         kind = default_allocation(scores) if allocation == "auto" else allocation
         priority = allocations.get(kind)(scores)
+        prices = {limit.kind: make_price(model, groups, limit.kind, table) for limit in budget.limits}
         goals = []
-        for limit in budget.limits:
-            price = make_price(model, groups, limit.kind, table)
+        for limit in budget.leave_met({kind: price.total for kind, price in prices.items()}).limits:
+            price = prices[limit.kind]
             goals.append(Goal(price, limit.share(price.total), is_even=limit.kind in (*QUANTITIES, "size")))
             most = reach(groups, is_free, price, 1.0, steps)
             if most < goals[-1].target:
-                in_steps = steps is not None and reach(groups, is_free, price, 1.0) >= goals[-1].target
+                unaligned = reach(groups, is_free, price, 1.0)
+                in_steps = unaligned >= goals[-1].target
+                share = (most if in_steps else unaligned) / price.total
                 raise PlanError(
-                    explain_reach(groups, causes, limit.kind, goals[-1].share, most / price.total, in_steps)
+                    explain_reach(groups, causes, limit.kind, goals[-1].share, share, in_steps=in_steps, price=price)
                 )
         has_times = table is not None and table.nodes and budget.find("latency") is None
         pace = make_price(model, groups, "latency", table) if has_times else None
         found = allocate(groups, is_free, goals, priority, max_group_ratio, steps, pace, haste)
         removed, cap = found.removed, found.cap
         limits = [
-            {**limit.to_json(), "amount": goal.share, "reached": reached}
-            for limit, goal, reached in zip(budget.limits, goals, found.reached, strict=True)
+            {
+                **limit.to_json(),
+                "amount": max(limit.share(price.total), 0.0),
+                "reached": count_saved(price, removed) / price.total,
+            }
+            for limit, price in zip(budget.limits, prices.values(), strict=True)
         ]
     is_kept = np.ones(groups.num_units, bool)
     for number, (group, count) in enumerate(zip(groups, removed, strict=True)):
@@ -231,8 +238,9 @@ def make_price(model: Model, groups: Groups, kind: str, table: LatencyTable | No
 
 
 def _name_binding(budget: Budget, limits: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The limit that stands for the budget: the one that was met most narrowly."""
-    binding = min(limits, key=lambda limit: limit["reached"] - limit["amount"], default=budget.limits[0].to_json())
+    """The limit that stands for the budget: the one that was met most narrowly, of those that were not met anyway."""
+    asked = [limit for limit in limits if limit["amount"]]
+    binding = min(asked, key=lambda limit: limit["reached"] - limit["amount"], default=budget.limits[0].to_json())
     return {"kind": binding["kind"], "amount": binding["amount"]}
 
 

@@ -12,6 +12,12 @@ from srr_onnx.graph.model import Model
 from srr_onnx.graph.nodes import check_outside
 from srr_onnx.graph.quantization import INTEGER_OPERATORS
 from srr_onnx.planning.budget import NAMES
+from srr_onnx.planning.latency import LatencyPrice
+from srr_onnx.planning.widths import Price
+from srr_onnx.wording import counted, duration
+
+# Layers that a message names.
+_MOST_NAMED = 3
 
 
 def check_prunable(model: Model, groups: Groups, causes: Sequence[Freeze | None]) -> None:
@@ -61,7 +67,14 @@ def _count_causes(groups: Groups) -> list[tuple[str, int]]:
 
 
 def explain_reach(
-    groups: Groups, causes: Sequence[Freeze | None], kind: str, share: float, most: float, in_steps: bool
+    groups: Groups,
+    causes: Sequence[Freeze | None],
+    kind: str,
+    share: float,
+    most: float,
+    *,
+    in_steps: bool,
+    price: Price,
 ) -> str:
     """Say why a budget cannot be met: how much can go, and what stands in the way.
 
@@ -71,24 +84,38 @@ def explain_reach(
         kind: Kind of the budget.
         share: What was to go.
         most: What can go at most.
-        in_steps: Whether it is for the widths that the alignment allows.
+        in_steps: Whether it is only for the widths that the alignment allows.
+        price: What tells the quantity at any widths; for a latency it names the layers that take the time.
 
     Returns:
         The message.
     """
-    kept = _count_causes(groups)
-    blocked: dict[str, int] = {}
-    for group, cause in zip(groups, causes, strict=True):
-        if cause is not None:
-            blocked[cause.text] = blocked.get(cause.text, 0) + group.size
-    obstacles = sorted([*blocked.items(), *kept], key=lambda item: -item[1])[:3]
-    text = "; ".join(f"{cause}: {count} units" for cause, count in obstacles) or "every group keeps one unit"
     if in_steps:
         text = "the widths that the alignment allows: --align off takes any"
+    elif isinstance(price, LatencyPrice):
+        text = _list_slowest(groups, causes, price)
+    else:
+        blocked: dict[str, int] = {}
+        for group, cause in zip(groups, causes, strict=True):
+            if cause is not None:
+                blocked[cause.text] = blocked.get(cause.text, 0) + group.size
+        obstacles = sorted([*blocked.items(), *_count_causes(groups)], key=lambda item: -item[1])[:3]
+        text = "; ".join(f"{cause}: {counted(count, 'unit')}" for cause, count in obstacles)
+        text = text or "every group keeps one unit"
+    left = "the narrowest width that is allowed" if in_steps else "one unit left"
     return (
         f"{share:.1%} of the {NAMES[kind]} cannot be removed: at most {int(most * 1000) / 10:.1f}% can "
-        f"(one unit left in every free group). In the way: {text}"
+        f"({left} in every free group). In the way: {text}"
     )
+
+
+def _list_slowest(groups: Groups, causes: Sequence[Freeze | None], price: LatencyPrice) -> str:
+    """Say where the time goes once every free group has one unit left: layers take some however narrow they are."""
+    removed = [group.size - 1 if cause is None else 0 for group, cause in zip(groups, causes, strict=True)]
+    slowest = price.list_slowest(removed, _MOST_NAMED)
+    listed = ", ".join(f"{name} {duration(time / 1e9)}" for name, time in slowest)
+    left = duration(price.cost_without(removed) / 1e9)
+    return f"the time that layers take however narrow they are, {left} of {duration(price.total / 1e9)}: {listed}, ..."
 
 
 def describe_frozen(groups: Groups, causes: Sequence[Freeze | None]) -> Iterator[dict[str, object]]:

@@ -18,6 +18,7 @@ from srr_onnx.graph.cost import Cost
 from srr_onnx.graph.model import Model
 from srr_onnx.graph.save import check_target, write_atomically
 from srr_onnx.planning.kinds import check_kinds
+from srr_onnx.wording import counted
 
 SCHEMA = "srr-onnx/plan/1"
 # Criterion, budget and proof of a plan whose units go without changing any output.
@@ -205,7 +206,7 @@ def write_plan(plan: Plan, path: Path, *, force: bool = False) -> Iterator[None]
     Raises:
         OutputError: It exists and `force` is not set, or cannot be written; the target is as it was.
     """
-    check_target(path, force)
+    check_target(path, force, "--plan")
     with write_atomically(path) as file:
         file.write(json.dumps(plan.to_json(), indent=1).encode() + b"\n")
         file.flush()
@@ -250,7 +251,7 @@ def match_plan(plan: Plan, groups: Groups) -> Kept:
         if group is None:
             first = entry.members[0][0] if entry.members else entry.id
             raise PlanError(
-                f"the plan does not fit the model: it has no group of {entry.units} units along {first!r}; "
+                f"the plan does not fit the model: it has no group of {counted(entry.units, 'unit')} along {first!r}; "
                 "was it made for a model with other names or shapes?"
             )
         if not entry.keep or min(entry.keep) < 0 or max(entry.keep) >= entry.units:

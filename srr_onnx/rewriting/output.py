@@ -48,14 +48,18 @@ def check_outputs(
         (labels, "what --labels reads"),
     )
     taken = {os.path.realpath(path): kind for path, kind in read if path is not None}
-    for target, kind in ((output, "the pruned model"), (plan_path, "the plan"), (report, "the report")):
+    for target, kind, option in (
+        (output, "the pruned model", "-o"),
+        (plan_path, "the plan", "--plan"),
+        (report, "the report", "--report"),
+    ):
         if target is None:
             continue
         path = Path(target)
         place = os.path.realpath(path)
         if place in taken:
             raise OutputError(f"{str(path)!r} is {taken[place]}: choose another file for {kind}")
-        check_target(path, force)
+        check_target(path, force, option)
         taken[place] = kind
 
 

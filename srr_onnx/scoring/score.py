@@ -21,6 +21,7 @@ from srr_onnx.scoring.elimination import Elimination
 from srr_onnx.scoring.redundancy import find_redundancies
 from srr_onnx.scoring.slices import Slices
 from srr_onnx.scoring.trajectory import Redundancy, Trajectory
+from srr_onnx.wording import counted
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -146,6 +147,6 @@ def _check_scores(name: str, slices: Slices, scores: UnitScores) -> UnitScores:
         raise SrrError(f"{where}: scores of shape {scores.shape} instead of ({slices.units},), one per unit")
     scores = scores.astype(np.float64)
     if not np.isfinite(scores).all():
-        raise SrrError(f"{where}: {np.count_nonzero(~np.isfinite(scores))} scores are NaN or infinite")
+        raise SrrError(f"{where}: {counted(int((~np.isfinite(scores)).sum()), 'score')} NaN or infinite")
     scores.flags.writeable = False
     return scores

@@ -12,6 +12,7 @@ import numpy as np
 from srr_onnx.errors import DataError
 from srr_onnx.targets.onnxruntime import Session
 from srr_onnx.validation.estimates import Estimate, estimate_share
+from srr_onnx.wording import counted
 
 Array = np.ndarray[Any, Any]
 Batch = tuple[Mapping[str, Array], Array]
@@ -106,9 +107,10 @@ class AccuracyCount:
         rows = _to_rows(np.asarray(outputs[self._output]), self._output, len(labels))
         check_labels_fit(labels, rows.shape[1], self._output)
         if np.isnan(rows).any():
+            count = int(np.isnan(rows).any(axis=1).sum())
             raise DataError(
-                f"output {self._output!r} is NaN on {int(np.isnan(rows).any(axis=1).sum())} of {len(rows)} samples, so "
-                "no class can be read off it: check the preprocessing and the model's element type"
+                f"output {self._output!r} is NaN on {count} of {counted(len(rows), 'sample')}, so no class can be read "
+                "off it: check the preprocessing and the model's element type"
             )
         right = rows[np.arange(len(rows)), labels][:, None]  # (N, 1)
         is_before = np.arange(rows.shape[1]) < labels[:, None]  # of equal outputs the first counts, as in argmax
@@ -164,7 +166,10 @@ def check_labels_fit(labels: Array, classes: int, output: str) -> None:
         DataError: One is not.
     """
     if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
-        raise DataError(f"labels from {labels.min()} to {labels.max()}, but {output!r} has {classes} classes")
+        raise DataError(
+            f"labels from {labels.min()} to {labels.max()}, but {output!r} has "
+            f"{counted(classes, 'class', 'classes')}, 0 to {classes - 1}: give labels that count as the model does"
+        )
 
 
 def split_batches(name: str, inputs: Array, labels: Array, size: int = 64) -> Iterable[Batch]:
@@ -188,7 +193,7 @@ def _to_rows(values: Array, name: str, count: int) -> Array:
     columns = [size for size in values.shape[1:] if size > 1] if values.ndim else []
     if values.ndim < 2 or values.shape[0] != count or len(columns) > 1 or math.prod(values.shape[1:]) < 1:
         raise DataError(
-            f"output {name!r} has shape {list(values.shape)} for {count} samples: accuracy needs one row per sample "
-            "and one column per class"
+            f"output {name!r} has shape {list(values.shape)} for {counted(count, 'sample')}: accuracy needs one row "
+            "per sample and one column per class"
         )
     return values.reshape(count, -1)

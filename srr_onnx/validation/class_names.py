@@ -9,6 +9,7 @@ from srr_onnx.data.labels import read_classes
 from srr_onnx.errors import DataError, UnknownNameError
 from srr_onnx.graph.model import Model
 from srr_onnx.validation.accuracy import check_labels_fit
+from srr_onnx.wording import counted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +73,8 @@ def find_classes(model: Model, dataset: Dataset, wanted: str | None, *, is_neede
         note = "the classes of the data are not those of the model's metadata: the labels may mean other classes"
         return Classes(output, known, "" if is_same else note)
     is_short = 0 < len(names) < columns
-    note = f"the data have {len(names):,} classes, the model {columns:,}: if it counts them otherwise, give --labels"
+    classes = counted(len(names), "class", "classes")
+    note = f"the data have {classes}, the model {columns:,}: if it counts them otherwise, give --labels"
     return Classes(output, names, note if is_short else "")
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Sequence
 from typing import Any
 
 from srr_onnx.errors import DataError
+from srr_onnx.planning.budget import parse_share
 from srr_onnx.wording import percent, quantity
 
 _WORDS = {
@@ -81,6 +83,43 @@ def describe_gates(gates: Sequence[Gate], why_missing: str = "") -> list[dict[st
     return found
 
 
+def parse_gate(key: str, value: float | str) -> float:
+    """Read the share that a gate asks for, from nothing to all.
+
+    Args:
+        key: Name of the gate's option; what may be lost at most ("max_...") may well be below 1 %.
+        value: As `parse_share` reads it.
+
+    Returns:
+        The share.
+
+    Raises:
+        PlanError: It is no share.
+    """
+    return parse_share(value, is_closed=True, has_zero=True, is_large=not key.startswith("max_"))
+
+
+def parse_factor(value: float | str) -> float:
+    """Read how many times as fast a result has to be.
+
+    Args:
+        value: A number, or text.
+
+    Returns:
+        The factor, above 0.
+
+    Raises:
+        DataError: It is no such number.
+    """
+    try:
+        factor = float(value)
+    except ValueError:
+        factor = math.nan
+    if not (math.isfinite(factor) and factor > 0):
+        raise DataError(f"{value!r} is no speed-up: give a number above 0, such as 1.2")
+    return factor
+
+
 def parse_size(value: str | int) -> int:
     """Read the size that a file may have.
 
@@ -93,7 +132,7 @@ def parse_size(value: str | int) -> int:
     Raises:
         DataError: It is no size.
     """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(|K|M|G|KI|MI|GI)B?", str(value).strip().upper(), re.ASCII)
+    found = re.fullmatch(r"(\d+|\d+\.\d+(?=\s*[KMG]))\s*(|K|M|G|KI|MI|GI)B?", str(value).strip().upper(), re.ASCII)
     if found is None or float(found[1]) <= 0:
         raise DataError(f"{value!r} is no size: give a number with a unit, such as 10MB or 9.5MiB")
     return int(float(found[1]) * _UNITS[found[2]])

@@ -79,7 +79,7 @@ def meet_latency(
     assert limit is not None, "asked for with a limit in latency only"
     clocks = clocks or Clocks()
     (before,) = clocks.models([model], feeds, target)
-    left = 1 - limit.share(round(before))
+    left = 1 - limit.share(before)
     rounds: list[Round] = []
     closest: tuple[float, Budget, list[Round]] = (math.inf, budget, [])
     seen: set[tuple[int, ...]] = set()
@@ -100,7 +100,7 @@ def meet_latency(
         candidate = prune_units(model, groups, decision.is_kept)
         before, after = clocks.models([model, candidate], feeds, target)
         rounds.append(Round(before, after, (1 - found["reached"]) * before))
-        goal = (1 - limit.share(round(before))) * before
+        goal = (1 - limit.share(before)) * before
         is_binding = decision.plan.budget["kind"] == "latency"
         off = abs(after - goal) / goal if is_binding or after > goal else 0.0
         closest = min(closest, (off, asked, list(rounds)), key=lambda entry: entry[0])
@@ -121,7 +121,7 @@ def _reached(limit: Limit, rounds: list[Round]) -> str:
     """What the closest round came to, in words."""
     if not rounds:
         return ""
-    goals = [(1 - limit.share(round(entry.before))) * entry.before for entry in rounds]
+    goals = [(1 - limit.share(entry.before)) * entry.before for entry in rounds]
     best, goal = min(zip(rounds, goals, strict=True), key=lambda pair: abs(pair[0].after - pair[1]) / pair[1])
     return (
         f"the goal of {goal / 1e6:.3g} ms was not met, the closest plan takes {best.after / 1e6:.3g} ms of the "

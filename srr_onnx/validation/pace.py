@@ -107,7 +107,7 @@ def find_pace(
         The budget, the table, and how it went.
 
     Raises:
-        PlanError: The goal cannot be met; says what was reached.
+        PlanError: The goal cannot be met, says what was reached; or the model meets it as it is, and that is all.
         ModelError: The runtime refuses the model.
         TargetError: The target is not there.
     """
@@ -118,6 +118,14 @@ def find_pace(
     tell("time", 0, 1)
     target, clocks = target or Target(threads=1), clocks or Clocks()
     feeds = make_batch(model, target.batch)
+    if limit is not None and limit.most is not None:
+        (before,) = clocks.models([model], feeds, target)
+        if limit.is_met(before):
+            others = budget.leave_met({"latency": before})
+            found = find_pace(model, groups, others, decide, alignment, target, restrictions, tell, clocks)
+            return dataclasses.replace(
+                found, facts={"goal_share": limit.share(before), "table_error": None, "rounds": []}
+            )
     steps = None if alignment is None else find_steps(model, groups, alignment)
     is_free = [cause is None for cause in find_free(groups, **restrictions)]
     try:
@@ -134,7 +142,7 @@ def find_pace(
             f"the model's narrower versions cannot be timed ({first_line(error)}), so no plan can be made for a "
             "latency: give --flops instead"
         ) from error
-    found, rounds = meet_latency(
+    settled, rounds = meet_latency(
         model,
         groups,
         budget,
@@ -144,9 +152,9 @@ def find_pace(
         lambda done, most: tell("time", done, most),
         clocks,
     )
-    share = limit.share(round(rounds[-1].before))
+    share = limit.share(rounds[-1].before)
     told = [{"predicted_ms": entry.predicted / 1e6, "measured_ms": entry.after / 1e6} for entry in rounds]
-    return Pace(found, table, facts={"goal_share": share, "table_error": table.error, "rounds": told})
+    return Pace(settled, table, facts={"goal_share": share, "table_error": table.error, "rounds": told})
 
 
 def compare_pace(

@@ -30,6 +30,7 @@ from srr_onnx.validation.noise import NoiseWatch
 from srr_onnx.validation.profiled import BatchTimes, Comparison, Profile, Profiled
 from srr_onnx.validation.runs import count_cores
 from srr_onnx.validation.timing import Figure, estimate_quantile, estimate_speedup, find_drift
+from srr_onnx.wording import counted
 
 Array = np.ndarray[Any, Any]
 
@@ -118,7 +119,7 @@ def profile(
     profiled = [Profiled(name, tuple(batch_times[place]), layers[place]) for place, name in enumerate(names)]
     done = len(timed[-1][0].seconds)
     if done < min(rounds, _FEW_ROUNDS):
-        notes.append(f"the time was enough for {done} rounds only: give more with --budget-seconds")
+        notes.append(f"the time was enough for {counted(done, 'round')} only: give more with --budget-seconds")
     if with_layers and target.provider in _ASYNCHRONOUS:
         notes.append("times of nodes are those of their launch where the device computes on its own")
     return Profile(target, tuple(profiled), _compare(profiled, seed), noise, tuple(dict.fromkeys(notes)))

@@ -22,11 +22,13 @@ from srr_onnx.errors import DataError
 from srr_onnx.graph.model import Model, Shape
 from srr_onnx.targets.onnxruntime import Session
 from srr_onnx.targets.target import Target
+from srr_onnx.wording import counted
 
 Array = np.ndarray[Any, Any]
 
 # Runs that wait for each worker: enough that none stands idle while pictures are decoded.
 _AHEAD = 2
+_UNKNOWN = "of unknown shape"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -119,7 +121,7 @@ def choose_batch(opened: Opened, dataset: Dataset, indices: Labels, wanted: int 
     size = min(stated or sizes)
     is_bound = stated or (size == 1 and len(next(iter(rows.values()))) > 1)
     if wanted is not None and wanted != size and is_bound:
-        raise DataError(f"batches of {wanted} are not possible: one run of the model takes {size} samples")
+        raise DataError(f"batches of {wanted} are not possible: one run of the model takes {counted(size, 'sample')}")
     return size if wanted is None else wanted
 
 
@@ -178,7 +180,7 @@ def _describe(model: Model, name: str, shape: Shape | None) -> str:
     """Kind of numbers and shape of one sample, as far as known."""
     dtype = model.dtypes.get(name)
     kind = "numbers" if dtype is None else "float" if _is_float(dtype) else dtype.name
-    return f"{kind} of unknown shape" if shape is None else f"{kind} {'x'.join(map(str, shape[1:])) or 'scalar'}"
+    return f"{kind} {_UNKNOWN}" if shape is None else f"{kind} {'x'.join(map(str, shape[1:])) or 'scalar'}"
 
 
 def _is_float(dtype: np.dtype[Any]) -> bool:
@@ -186,9 +188,9 @@ def _is_float(dtype: np.dtype[Any]) -> bool:
 
 
 def _check_alike(what: str, wanted: Mapping[str, str], found: Mapping[str, str]) -> None:
-    if wanted == found:
+    names = set(wanted) ^ set(found) or {name for name in wanted if not _may_be_alike(wanted[name], found[name])}
+    if not names:
         return
-    names = set(wanted) ^ set(found) or {name for name in wanted if wanted[name] != found[name]}
     first, second = (
         ", ".join(f"{name!r} ({text})" for name, text in part.items() if name in names) or f"no such {what}"
         for part in (wanted, found)
@@ -196,6 +198,13 @@ def _check_alike(what: str, wanted: Mapping[str, str], found: Mapping[str, str])
     raise DataError(
         f"the models cannot be compared, as their {what}s differ: the reference has {first}, the candidate {second}"
     )
+
+
+def _may_be_alike(first: str, second: str) -> bool:
+    """Whether two descriptions are the same, as far as known: the run tells the rest."""
+    if _UNKNOWN in first or _UNKNOWN in second:
+        return first.split()[0] == second.split()[0]
+    return first == second
 
 
 def _fit(feeds: Mapping[str, Array], model: Model, missing: int = 0) -> dict[str, Array]:

@@ -26,6 +26,7 @@ from srr_onnx.validation.measure import OnStage, RunOptions, measure_on_data, me
 from srr_onnx.validation.profile import profile
 from srr_onnx.validation.profiled import Profile
 from srr_onnx.validation.runs import open_models
+from srr_onnx.wording import counted, shape
 
 # Runs on made-up inputs: they show that two models compute alike, not how well they do.
 RANDOM_RUNS = 16
@@ -176,9 +177,11 @@ def validate(
         Side(model, model.size_bytes, count_cost(model), accuracy)
         for model, accuracy in zip(models, accuracies, strict=True)
     ]
-    notes = [f"no data: compared on {measured.samples} made-up random inputs, which says nothing of accuracy"]
+    inputs = counted(measured.samples, "made-up random input")
+    notes = [f"no data: compared on {inputs}, which says nothing of accuracy"]
     if dataset is not None:
         notes = [dataset.describe(), dataset.describe_bad(), classes.note]
+    notes.append(_compare_sizes(*models))
     speed = None
     if min_speedup is not None:
         target = dataclasses.replace(target or Target(threads=1), batch=options.batch)
@@ -197,6 +200,14 @@ def validate(
         notes=tuple(text for text in dict.fromkeys((*notes, *opened.notes, *measured.notes)) if text),
         speed=speed,
     )
+
+
+def _compare_sizes(reference: Model, candidate: Model) -> str:
+    """Say that the MACs are not of equal inputs, where the files state other batches."""
+    first, second = (
+        ", ".join(f"{name} {shape(sizes)}" for name, sizes in model.inputs.items()) for model in (reference, candidate)
+    )
+    return "" if first == second else f"MACs are those of one run: of {first} in the reference, {second} in the candidate"
 
 
 def _check_limits(limits: _Limits, model: Model, *, has_data: bool) -> None:

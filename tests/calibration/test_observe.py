@@ -98,5 +98,5 @@ def test_values_that_are_not_finite_are_told():
     proto = residual()
     feeds = feeds_for(proto)
     feeds["x"][0, 0, 0, 0] = np.nan
-    with pytest.raises(DataError, match=r"'first' gives [\d,]+ values that are NaN"):
+    with pytest.raises(DataError, match=r"'first' gives [\d,]+ numbers NaN"):
         watch(proto, Samples([feeds], 4))

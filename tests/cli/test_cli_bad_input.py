@@ -331,6 +331,25 @@ def test_a_plan_whose_budget_holds_no_numbers(run, model_path, tmp_path, key):
     fails(run("apply", model_path, "--plan", "plan.json", "-o", "again.onnx"), 1, f"'budget.{key}' has to be a number")
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("limits", [1, 2]),
+        ("limits", [{"kind": "flops"}, {"kind": "size"}]),
+        ("limits", [{"kind": "flops", "amount": "much", "reached": 0.4}] * 2),
+        ("limits", [{"kind": "flops", "amount": 0, "reached": 0.4}] * 2),
+        ("alignment", {"steps": {}, "source": "auto"}),
+        ("alignment", {"steps": {"dense": 8}}),
+    ],
+)
+def test_a_plan_whose_budget_tells_nothing(run, model_path, tmp_path, key, value):
+    assert run("prune", model_path, *PRUNE, "--plan", "plan.json").exit_code == 0
+    plan = json.loads((tmp_path / "plan.json").read_text())
+    plan["budget"][key] = value
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    fails(run("apply", model_path, "--plan", "plan.json", "-o", "again.onnx"), 1, f"'budget.{key}' has to be ")
+
+
 def test_a_plan_of_another_network(run, model_path, tmp_path):
     assert run("prune", model_path, *PRUNE, "--plan", "plan.json").exit_code == 0
     g = Graph()

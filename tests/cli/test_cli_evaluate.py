@@ -17,10 +17,11 @@ CLASSES = 4
 COLORS = [(250, 0, 0), (0, 250, 0), (0, 0, 250), (250, 250, 250)]
 
 
-def net(path="net.onnx", name="image", scale=1.0, size=8):
+def net(path="net.onnx", name="image", scale=1.0, size=8, batch=None):
     """Tells red, green, blue and white apart by the mean of each channel."""
     g = Graph()
-    x = g("Flatten", g("GlobalAveragePool", g.input(name, (1, 3, size, size), dynamic={0: "batch"})))
+    image = g.input(name, (batch or 1, 3, size, size), dynamic=None if batch else {0: "batch"})
+    x = g("Flatten", g("GlobalAveragePool", image))
     weight = np.array([[1, 0, 0, 0.5], [0, 1, 0, 0.5], [0, 0, 1, 0.5]], np.float32)
     g.output(g("Mul", g("MatMul", x, g.constant(weight)), g.constant(np.float32(scale)), outputs=["scores"]))
     onnx.save(g.model(), path)
@@ -108,7 +109,7 @@ def test_bad_pictures_are_counted_and_listed(run):
     assert facts(result)["samples"] == 11
     assert [entry["name"] for entry in facts(result)["unreadable"]] == ["0 color/1.png"]
     assert Path("bad.txt").read_text() == "0 color/1.png\tno picture that can be read\n"
-    assert "1 samples could not be read, the first is '0 color/1.png'" in result.stderr
+    assert "1 sample could not be read, the first is '0 color/1.png'" in result.stderr
     words = ("evaluate", "net.onnx", "--data", "pictures", "--bad-list")
     fails(run(*words, "bad.txt"), 1, "'bad.txt' exists", "--force")
     assert run(*words, "bad.txt", "--force").exit_code == 0
@@ -221,6 +222,15 @@ def test_made_up_inputs(run):
     assert "3 made-up random inputs, which says nothing of accuracy" in result.stderr
 
 
+def test_macs_of_another_batch_are_told(run):
+    net("four.onnx", batch=4)
+    result = run("compare", "net.onnx", "four.onnx", *DATA)
+    assert result.exit_code == 0, result.stderr
+    told = "MACs are those of one run: of image 1x3x8x8 in the reference, image 4x3x8x8 in the candidate"
+    assert told in result.stderr
+    assert "MACs are" not in run("compare", "net.onnx", "net.onnx", *DATA).stderr
+
+
 DATA = ("--data", "pictures")
 
 
@@ -250,6 +260,11 @@ DATA = ("--data", "pictures")
         ),
         (("compare", "net.onnx", "blind.onnx", "--max-size", "10XB"), 2, ["'10XB' is no size", "10MB"]),
         (("compare", "net.onnx", "blind.onnx", "--max-size", "0"), 2, ["'0' is no size"]),
+        (("compare", "net.onnx", "blind.onnx", "--max-size", "1.5"), 2, ["'1.5' is no size"]),
+        (("compare", "net.onnx", "blind.onnx", *DATA, "--min-agreement", "0.95%"), 2, ["did you mean 0.95?"]),
+        (("compare", "net.onnx", "blind.onnx", "--min-speedup", "nan"), 2, ["'nan' is no speed-up", "1.2"]),
+        (("compare", "net.onnx", "blind.onnx", "--min-speedup", "0"), 2, ["'0' is no speed-up"]),
+        (("compare", "net.onnx", "blind.onnx", "--report", "no/r.html"), 1, ["choose another with --report"]),
         (("compare", "net.onnx", "blind.onnx", "--labels", "few.txt"), 2, ["give --data too"]),
     ],
 )

@@ -43,7 +43,9 @@ def test_milliseconds_stand_beside_macs():
     ((label, text),) = describe_limits(make_facts(make_latency()))
     assert label == "latency"
     assert text.startswith("10 ms -> 6 ms, 1.67 times as fast for 2.00 times fewer MACs (cpu, 2 threads)")
-    assert "the table said 6.1 ms, the run 6 ms" in text
+    assert "goal 6.00 ms, 1 plan measured; the table said 6.1 ms, the run 6 ms" in text
+    ((_, text),) = describe_limits(make_facts(make_latency(goal_ms=90.0, table_error=None, rounds=[])))
+    assert text.endswith("; 90.0 ms was met already")
 
 
 def test_nothing_is_said_where_nothing_was_asked():
@@ -96,6 +98,15 @@ def test_several_budgets_are_met_by_one_command(run, model_path):
     assert facts["latency"] is None
     table = run("prune", model_path, "--flops", "30%", "--size", "20%", "--force").stdout
     assert "is the one that binds" in table
+    words = ("--flops", "30%", "--size", "5MB", "--force")
+    assert "removed: FLOPs 3" in (table := run("prune", model_path, *words).stdout)
+    assert "at least 30.0 %; the file size was within 5.00 MB already" in table
+
+
+def test_a_budget_that_is_met_needs_no_pruning(run, model_path, tmp_path):
+    output = tmp_path / "small.onnx"
+    fails(run("prune", model_path, "--size", "5MB", "-o", output), 1, "meets --size 5.00 MB (the file size is ")
+    assert not output.exists()
 
 
 def test_a_target_asks_for_milliseconds(run, model_path, monkeypatch):
@@ -121,6 +132,7 @@ def test_a_target_asks_for_milliseconds(run, model_path, monkeypatch):
         (("--latency", "100%"), "between 0 and 1"),
         (("--latency", "8 apples"), "is no latency"),
         (("--memory", "20"), "20MB"),
+        (("--latency", "0.4%"), "did you mean 0.4?"),
         (("--flops", "0.3", "--align", "0"), "no alignment"),
         (("--flops", "0.3", "--ratio", "0.3"), "no other budget"),
         (("--lossless", "--latency", "0.3"), "--latency does not go with it"),

@@ -45,6 +45,16 @@ def test_lossless_pruning_has_a_page_too(run, model_path):
     assert "nothing is dead, constant or a duplicate" in html
 
 
+def test_files_of_one_name_are_timed_apart(run, model_path):
+    Path("out").mkdir()
+    words = ("--threads", "1", "--align", "off", "-o", "out/net.onnx", "--report", "page.html")
+    result = run("prune", "net.onnx", *PRUNE, *words)
+    assert result.exit_code == 0, result.stderr
+    html = Path("page.html").read_text()
+    table = html[html.index('<section id="latency">') :]
+    assert re.findall(r"<th scope=.row.[^>]*>([^<]*net\.onnx)", table) == ["net.onnx", "out/net.onnx"]
+
+
 def test_without_a_proof_the_page_warns(run, model_path):
     assert run("prune", model_path, *PRUNE, "--no-verify", "--report", "page.html").exit_code == 0
     html = Path("page.html").read_text()

@@ -155,10 +155,10 @@ def test_color_arrays_become_gray_if_that_is_asked_for(tmp_path):
         ({"x": np.array([["a", "b"]])}, "type <U1, which holds no numbers"),
         ({"x": np.zeros((2, 3, 8, 8), bool)}, "type bool, which holds no numbers"),
         ({"x": np.zeros((2, 3, 8, 8), complex)}, "type complex128, which holds no numbers"),
-        ({"x": np.full((1, 3, 8, 8), np.nan)}, "'image' holds 192 numbers that are NaN or infinite, of 192"),
+        ({"x": np.full((1, 3, 8, 8), np.nan)}, "'image' holds 192 numbers NaN or infinite, of 192"),
         (
             {"x": np.array([np.inf, *[0.0] * 191]).reshape(1, 3, 8, 8)},
-            "'image' holds 1 numbers that are NaN or infinite",
+            "'image' holds 1 number NaN or infinite",
         ),
         ({"x": np.zeros((0, 3, 8, 8))}, "holds no samples"),
         ({"x": np.float32(1)}, "holds no samples"),
@@ -174,7 +174,7 @@ def test_color_arrays_become_gray_if_that_is_asked_for(tmp_path):
             {"x": np.zeros((2, 3, 8, 8)), "y": np.zeros(2)},
             "'y': labels of shape .* type float64: give one whole number",
         ),
-        ({"x": np.zeros((2, 3, 8, 8)), "y": np.array([0, -1])}, "1 labels are below 0"),
+        ({"x": np.zeros((2, 3, 8, 8)), "y": np.array([0, -1])}, "1 label below 0"),
     ],
 )
 def test_arrays_that_do_not_fit(tmp_path, arrays, message):
@@ -188,7 +188,7 @@ def test_strange_numbers_are_counted_across_chunks(tmp_path, monkeypatch):
     numbers = np.zeros((50, 3, 8, 8), np.float32)
     numbers[[0, 20, 49], 0, 0, 0] = np.nan, np.inf, -np.inf
     np.save(tmp_path / "x.npy", numbers)
-    with pytest.raises(DataError, match="holds 3 numbers that are NaN or infinite, of 9600"):
+    with pytest.raises(DataError, match="holds 3 numbers NaN or infinite, of 9,600"):
         open_data(tmp_path / "x.npy", picture_model())
 
 
@@ -331,7 +331,7 @@ def test_batches_from_code():
         ([], "gave no batches"),
         ([np.zeros((2, 3, 8, 8)), np.zeros((2, 3, 8, 9))], r"batch 1: 'image' has samples of shape \[3, 8, 9\]"),
         ([np.zeros((2, 3, 8, 8)), np.zeros((2, 3, 8, 8), np.uint8)], "and type uint8, in the first batch"),
-        ([(np.zeros((2, 3, 8, 8)), [1])], "batch 0: 'labels' has 1 samples, 'image' has 2"),
+        ([(np.zeros((2, 3, 8, 8)), [1])], "batch 0: 'labels' has 1 sample, 'image' has 2"),
         ([(np.zeros((2, 3, 8, 8)), [1, 2]), np.zeros((2, 3, 8, 8))], "1 of 2 batches have labels; all or none may"),
         ([(1, 2, 3)], "has 3 parts: give inputs, or a pair"),
         ([{"picture": np.zeros((2, 3, 8, 8))}], "has no array 'image': found picture"),

@@ -95,7 +95,7 @@ def test_held_out_samples_are_not_calibrated_on(count, share, seed):
 def test_splits_that_cannot_be():
     with pytest.raises(DataError, match="share of 1 is not between 0 and 1"):
         split_held_out([1, 2, 3], 1, 0)
-    with pytest.raises(DataError, match="1 samples cannot be parted"):
+    with pytest.raises(DataError, match="1 sample cannot be parted"):
         split_held_out([1], 0.5, 0)
 
 
@@ -143,7 +143,7 @@ def test_labels_by_file_name(tmp_path, header):
         ("l.md", "1\n2\n3\n", "is no file of labels: give .npy"),
         ("l.npy", "1", "cannot be read as .npy"),
         ("l.txt", b"\xff\xfe\xfd", "is no text in UTF-8"),
-        ("l.txt", "0\n-1\n1\n", "1 labels are below 0"),
+        ("l.txt", "0\n-1\n1\n", "1 label below 0"),
     ],
 )
 def test_labels_out_of_step(tmp_path, name, content, message):

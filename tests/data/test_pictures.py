@@ -47,6 +47,23 @@ def test_sub_folders_are_classes_sorted_by_name(tmp_path):
     assert (read_all(data)["image"] == pixels.astype(np.float32) / 255).all()
 
 
+def test_folders_called_by_numbers_are_those_classes(tmp_path):
+    make_class_folder(tmp_path / "p", ("0", "3", "10"))
+    data = open_data(tmp_path / "p", picture_model())
+    assert (data.classes, data.labels.tolist()) == ((), [0, 0, 10, 10, 3, 3])
+    assert "6 pictures of 3 classes, numbered as their folders are called" in data.describe()
+    named = open_data(tmp_path / "p", picture_model(metadata={"classes": ["10", "3", "0"]}))
+    assert named.labels.tolist() == [2, 2, 0, 0, 1, 1]  # the model says itself what it calls 3
+    make_class_folder(tmp_path / "p", ("4b",))
+    assert open_data(tmp_path / "p", picture_model()).classes == ("0", "10", "3", "4b")
+
+
+def test_a_folder_called_by_a_negative_number_is_no_class(tmp_path):
+    make_class_folder(tmp_path / "p", ("-1", "1"))
+    with pytest.raises(DataError, match="labels below 0"):
+        open_data(tmp_path / "p", picture_model())
+
+
 def test_a_class_without_pictures_keeps_its_number(tmp_path):
     make_class_folder(tmp_path / "p", ("ant", "cow"))
     (tmp_path / "p" / "bee").mkdir()
@@ -242,7 +259,7 @@ def test_a_list_without_labels(tmp_path):
         ("gone.png,1\n", "there is no picture .*gone.png'; paths are relative to the CSV"),
         ("a.png,1\na.png\n", "the row 'a.png' has 1 columns, 2 are needed"),
         ("a.png,1\na.png,\n", "sample 1 has no label"),
-        ("a.png,-1\n", "1 labels are below 0"),
+        ("a.png,-1\n", "1 label below 0"),
         ("a.png,99999999999999999999\n", "a label is no class"),
     ],
 )

@@ -306,7 +306,7 @@ def test_a_graph_is_cut_where_it_is_said() -> None:
     module = to_torch(model, cut=[scores])
     assert module.outputs == (scores,)
     assert module(torch.ones(1, 3, 8, 8))[0].shape == (1, 4, 8, 8)
-    assert module.notes == ["cut at 'Conv_0': 1 nodes are not run, they stay as they are"]
+    assert module.notes == ["cut at 'Conv_0': 1 node not run, left as in the file"]
     take_steps(module, batch=1)
     assert [node.op_type for node in from_torch(module).nodes] == ["Conv", "Unheard"]
     with pytest.raises(UnknownNameError, match="unknown value 'Conv_9'"):

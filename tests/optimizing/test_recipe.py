@@ -102,7 +102,7 @@ def test_what_yaml_takes_for_no_text_is_taken_as_the_command_line_has_it(tmp_pat
         (SMALL + "data: d\ntest: {labels: x}", "test: labels: they belong to data, which is not given"),
         (SMALL + "gates: {max_size: 10Mo}", "gates: max_size: '10Mo' is no size"),
         (SMALL + "gates: {min_agreement: 90%}", "gates: min_agreement is measured on samples, but neither data nor"),
-        (SMALL + "gates: {min_speedup: 0}", "gates: min_speedup is 0.0: give a factor above 0"),
+        (SMALL + "gates: {min_speedup: 0}", "gates: min_speedup: 0.0 is no speed-up: give a number above 0"),
         (SMALL + "gates: {min_speed: 1}", "gates: unknown key 'min_speed': did you mean 'min_speedup'"),
         ("[1", "is no YAML, line 1"),
         ("- 1", "holds no keys: write lines such as 'steps: 3'"),

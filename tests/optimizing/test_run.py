@@ -116,7 +116,7 @@ def test_runs_and_files_of_others_stay(tmp_path):
     assert run(force=True).path.exists() and (tmp_path / "run" / "notes.txt").exists()
     with pytest.raises(OutputError, match="is a file that is read"):
         run(output="net.onnx", folder="other", force=True)
-    with pytest.raises(OutputError, match="under the key report"):
+    with pytest.raises(OutputError, match="with the key report"):
         run({**PLAIN, "report": "data.npz"}, "new.onnx", "other", force=True)
 
 

@@ -10,6 +10,7 @@ from builders import Graph
 from hypothesis import given
 from hypothesis import strategies as st
 
+from srr_onnx.errors import PlanError
 from srr_onnx.graph.cost import count_cost
 from srr_onnx.graph.load import load_model
 from srr_onnx.optimizing.steps import chain, count_totals, split_budget, split_cap
@@ -69,6 +70,14 @@ def test_absolute_limits_are_shared_out_like_shares():
     budget = Budget.choose(size="25MB")
     assert split_budget(budget, {"size": 1e8}, {"size": 1e8}, 1, 2)["size"] == pytest.approx(0.5)
     assert split_budget(budget, {"size": 1e8}, {"size": 5e7}, 2, 2)["size"] == pytest.approx(0.5)
+
+
+def test_a_limit_that_the_original_meets_asks_nothing_of_a_step():
+    totals = {"flops": 1e9, "size": 1e6}
+    found = split_budget(Budget.choose(flops=0.75, size="25MB"), totals, totals, 1, 2)
+    assert found == {"flops": pytest.approx(0.5)}
+    with pytest.raises(PlanError, match="nothing has to go"):
+        split_budget(Budget.choose(size="25MB"), totals, totals, 1, 2)
 
 
 def test_chained_plans_tell_positions_of_the_original():

@@ -242,8 +242,30 @@ def test_a_latency_without_a_table_is_refused():
 def test_what_may_be_left_is_read(kind, text, most):
     assert parse_limit(kind, text) == Limit(kind, 0.0, most)
     assert parse_limit(kind, text).share(int(2 * most)) == pytest.approx(0.5)
-    with pytest.raises(PlanError, match="as it is"):
-        parse_limit(kind, text).share(int(most))
+    assert parse_limit(kind, text).is_met(most)
+    assert not parse_limit(kind, text).is_met(most + 1)
+
+
+def test_a_limit_that_is_met_changes_nothing():
+    model = branched()
+    plans = [
+        prune(model, flops=0.3, criterion="l1", verify=False, compensate="none", **more).plan
+        for more in ({}, {"size": "5MB", "memory": "1 GB"})
+    ]
+    assert plans[0].groups == plans[1].groups
+    assert plans[1].budget["kind"] == "flops"
+    met = {limit["kind"]: limit for limit in plans[1].budget["limits"]}
+    assert [met[kind]["amount"] for kind in ("flops", "memory", "size")] == [0.3, 0.0, 0.0]
+    assert 0 < met["size"]["reached"] < 1
+    assert met["size"]["most"] == 5e6
+
+
+def test_where_every_limit_is_met_nothing_has_to_go():
+    with pytest.raises(PlanError, match=r"--memory 1\.00 GB \(the memory is [\d.]+ kB already\), --size 5\.00 MB"):
+        prune(branched(), size="5MB", memory="1GB", criterion="l1")
+    budget = Budget.choose(flops=0.3, size="5MB")
+    assert budget.leave_met({"size": 4e6}) == Budget.choose(flops=0.3)
+    assert budget.leave_met({"size": 6e6}) == budget
 
 
 @pytest.mark.parametrize(

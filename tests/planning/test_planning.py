@@ -48,6 +48,14 @@ def test_other_shares_are_refused(text):
         parse_share(text)
 
 
+def test_a_percentage_below_one_is_taken_for_a_slip():
+    with pytest.raises(PlanError, match=r"0\.4% is less than one percent: did you mean 0\.4\? If not, write 0\.004"):
+        parse_share("0.4%")
+    assert parse_share("0.4%", is_large=False) == parse_share("0.004") == 0.004
+    assert parse_share("1%") == 0.01
+    assert parse_share("0%", has_zero=True) == 0
+
+
 def test_a_budget_is_given_and_a_ratio_stands_alone():
     with pytest.raises(PlanError, match="none was given"):
         Budget.choose()

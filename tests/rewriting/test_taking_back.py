@@ -52,7 +52,7 @@ def test_the_command_says_what_stays(tmp_path, monkeypatch) -> None:
     onnx.save(proto, "net.onnx")
     result = CliRunner().invoke(program, ["prune", "net.onnx", "--lossless", "-o", "small.onnx"])
     assert result.exit_code == 0, result.stderr
-    assert "note: 1 units stay that could go in exact arithmetic (1 of g0)" in result.stderr
+    assert "note: 1 unit kept that could go in exact arithmetic (1 of g0)" in result.stderr
     small = onnx.load("small.onnx")
     assert {init.name: init.dims[0] for init in small.graph.initializer}["second.weight"] == 4
     feeds = feeds_for(proto)

@@ -99,8 +99,8 @@ def test_unknown_criteria_have_close_matches(model, groups):
     [
         (lambda units: np.zeros(units + 1), r"criterion 'bad' on group g0: scores of shape \(17,\) instead of \(16,\)"),
         (lambda units: 0.0, r"shape \(\) instead of \(16,\)"),
-        (lambda units: np.full(units, np.nan), "16 scores are NaN or infinite"),
-        (lambda units: np.array([np.inf] + [0.0] * (units - 1)), "1 scores are NaN or infinite"),
+        (lambda units: np.full(units, np.nan), "16 scores NaN or infinite"),
+        (lambda units: np.array([np.inf] + [0.0] * (units - 1)), "1 score NaN or infinite"),
         (lambda units: ["high"] * units, "instead of numbers"),
         (lambda units: None, "instead of numbers"),
     ],

@@ -48,7 +48,7 @@ def test_an_output_that_is_no_classification():
     g = Graph()
     g.output(g("Identity", g.input("x", (1, 3, 2))))
     session = Session(load_model(g.model()))
-    with pytest.raises(DataError, match=r"shape \[1, 3, 2\] for 1 samples"):
+    with pytest.raises(DataError, match=r"shape \[1, 3, 2\] for 1 sample"):
         measure_accuracy(session, [({"x": np.zeros((1, 3, 2), np.float32)}, np.array([0]))])
 
 

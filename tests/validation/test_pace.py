@@ -125,10 +125,28 @@ def test_a_goal_in_milliseconds_is_met():
 
 def test_faster_than_possible_says_what_stands_in_the_way():
     (before,) = (machine := Machine()).models([chain()], {}, TARGET)
-    with pytest.raises(PlanError, match=r"at most \d+\.\d% can"):
+    with pytest.raises(PlanError, match=r"at most \d+\.\d% can .*however narrow they are, .*: Conv_0 [\d.]+ us, "):
         settle(chain(), machine, latency="1ns")
-    with pytest.raises(PlanError, match="as it is"):
+    with pytest.raises(PlanError, match=r"the latency is [\d.]+ ms already.* as it is"):
         settle(chain(), machine, latency=f"{2 * before}ns")
+
+
+def test_what_the_widths_forbid_is_told_apart_from_what_cannot_be():
+    """Groups of 48 and 64 units shrink to 16, or else to 1."""
+    alignment = Alignment.given(16)
+    with pytest.raises(PlanError, match=r"the narrowest width that is allowed in .* --align off takes any"):
+        settle(chain(), Machine(), alignment, latency=0.97)
+    with pytest.raises(PlanError, match=r"one unit left in .* however narrow they are"):
+        settle(chain(), Machine(), alignment, latency="1ns")
+
+
+def test_a_latency_that_is_met_leaves_the_other_budgets_alone():
+    (before,) = (machine := Machine()).models([chain()], {}, TARGET)
+    found, pruned = settle(chain(), machine, latency=f"{2 * before}ns", flops=0.3)
+    alone, expected = settle(chain(), machine, flops=0.3)
+    assert found.budget == alone.budget == Budget.choose(flops=0.3)
+    assert count_work(pruned) == count_work(expected)
+    assert found.facts == {"goal_share": pytest.approx(-1), "table_error": None, "rounds": []}
 
 
 def test_a_machine_that_never_gets_faster_ends_in_an_honest_failure():

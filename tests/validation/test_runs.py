@@ -51,7 +51,7 @@ def test_batches_that_the_file_states_are_filled_up_and_cut():
 
 def test_a_batch_that_is_written_into_the_graph_is_found_out():
     assert run_all([net(baked=True)])[0] == 1
-    with pytest.raises(DataError, match="batches of 8 are not possible: one run of the model takes 1 samples"):
+    with pytest.raises(DataError, match="batches of 8 are not possible: one run of the model takes 1 sample"):
         run_all([net(baked=True)], size=8)
     with pytest.raises(DataError, match="takes 4 samples"):
         run_all([net(batch=4)], size=8)
@@ -87,6 +87,17 @@ def test_a_reference_that_the_runtime_does_not_take_and_another_width():
 def test_models_that_take_or_give_other_things(other, message):
     with pytest.raises(DataError, match=message):
         open_models(net(), net(**other))
+
+
+def test_a_shape_that_is_not_known_is_left_to_the_run():
+    g = Graph()
+    x = g.input("x", (1, 4), dynamic={0: "batch"})
+    g.output(g("Gelu", x, domain="com.microsoft", outputs=["y"]))  # onnx knows no shape behind it
+    size, _, found = run_all([net(), load_model(g.model())])
+    assert found.shape == (11, 4)
+    assert size > 1
+    with pytest.raises(DataError, match=r"outputs differ: .* 'z' \(float 4\), the candidate 'y'"):
+        open_models(net(output="z"), load_model(g.model()))
 
 
 def test_an_error_in_a_worker_is_the_models():

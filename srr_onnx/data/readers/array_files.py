@@ -10,6 +10,7 @@ from srr_onnx.data.dataset import Array, Dataset
 from srr_onnx.data.labels import labels_from, read_classes
 from srr_onnx.data.reader import Request, reader
 from srr_onnx.errors import DataError
+from srr_onnx.wording import counted
 
 _INPUT_KEYS = ("x", "images", "data")
 
@@ -56,7 +57,7 @@ def read_npz(source: Path, request: Request) -> Dataset:
             labels, classes = labels_from(archive[key], classes, f"{str(source)!r}, array {key!r}")
     shared = request.find_shared(arrays)
     count = next((len(array) for name, array in arrays.items() if name not in shared and array.ndim), 0)
-    return request.make_from_arrays(arrays, source.name, f"{count:,} samples from arrays", labels, classes)
+    return request.make_from_arrays(arrays, source.name, f"{counted(count, 'sample')} from arrays", labels, classes)
 
 
 @reader("npy", _has_suffix(".npy"))
@@ -77,7 +78,7 @@ def read_npy(source: Path, request: Request) -> Dataset:
     if len(names) != 1:
         raise DataError(f"the model has {len(names)} inputs ({', '.join(names)}): give an .npz with an array for each")
     array = load_array(source)
-    text = f"{len(array) if array.ndim else 0:,} samples from an array"
+    text = f"{counted(len(array) if array.ndim else 0, 'sample')} from an array"
     return request.make_from_arrays({names[0]: array}, source.name, text)
 
 

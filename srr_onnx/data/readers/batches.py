@@ -16,6 +16,7 @@ from srr_onnx.data.dataset import Array, Dataset
 from srr_onnx.data.labels import labels_from, read_classes
 from srr_onnx.data.reader import Request, reader
 from srr_onnx.errors import DataError, first_line
+from srr_onnx.wording import counted
 
 # Batches are kept in memory, since samples are asked for in any order and more than once. What is larger than this is
 # either endless or better given as a file.
@@ -97,7 +98,9 @@ def _read(source: Iterable[Any], name: str, request: Request) -> Dataset:
     known = read_classes(request.model)
     values, classes = labels_from(np.concatenate(given), known, repr(name)) if given else (None, known)
     count = len(next(iter(arrays.values())))
-    return request.make_from_arrays(arrays, name, f"{count:,} samples in {len(inputs)} batches", values, classes)
+    return request.make_from_arrays(
+        arrays, name, f"{counted(count, 'sample')} in {counted(len(inputs), 'batch', 'batches')}", values, classes
+    )
 
 
 def _iterate(source: Iterable[Any], name: str) -> Iterable[Any]:
@@ -114,7 +117,7 @@ def _part(batch: Any, names: list[str], place: str) -> tuple[dict[str, Array], A
     labels = None
     if isinstance(batch, (tuple, list)):
         if len(batch) not in (1, 2):
-            raise DataError(f"{place} has {len(batch)} parts: give inputs, or a pair of inputs and labels")
+            raise DataError(f"{place} has {counted(len(batch), 'part')}: give inputs, or a pair of inputs and labels")
         labels = _to_array(batch[1], place) if len(batch) == 2 else None
         batch = batch[0]
     if not isinstance(batch, Mapping):
@@ -131,7 +134,9 @@ def _part(batch: Any, names: list[str], place: str) -> tuple[dict[str, Array], A
         if not array.ndim:
             raise DataError(f"{place}: {name!r} is a single number; samples lie along the first axis")
         if len(array) != len(feeds[names[0]]):
-            raise DataError(f"{place}: {name!r} has {len(array)} samples, {names[0]!r} has {len(feeds[names[0]])}")
+            raise DataError(
+                f"{place}: {name!r} has {counted(len(array), 'sample')}, {names[0]!r} has {len(feeds[names[0]])}"
+            )
     return feeds, labels
 
 

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from srr_onnx.data.dataset import Dataset
-from srr_onnx.data.labels import order_classes, read_classes
+from srr_onnx.data.labels import are_numbers, encode_labels, order_classes, read_classes
 from srr_onnx.data.pictures import SUFFIXES
 from srr_onnx.data.reader import Request, reader
 from srr_onnx.data.readers.cifar import is_cifar
 from srr_onnx.errors import DataError
+from srr_onnx.wording import counted
 
 # Parts of a data set, not classes.
 _PARTS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
@@ -31,7 +32,8 @@ def read_folder(source: Path, request: Request) -> Dataset:
     """Read a folder of pictures, or a single picture.
 
     Pictures at the top make it a folder without labels, which is read with all folders below. Otherwise its sub-folders
-    are the classes: in the order of the model's metadata where these name them all, else sorted by name.
+    are the classes: in the order of the model's metadata where these name them all; by number where all are called
+    by one; else sorted by name.
 
     Args:
         source: The folder.
@@ -41,7 +43,7 @@ def read_folder(source: Path, request: Request) -> Dataset:
         The data set; names are paths below the folder.
 
     Raises:
-        DataError: There are no pictures, or the sub-folders are the parts of a data set.
+        DataError: There are no pictures, the sub-folders are the parts of a data set, or one is a number below 0.
     """
     if source.is_file():
         return request.make_from_pictures(source.parent, [source.name], source.name, "a picture")
@@ -55,7 +57,7 @@ def read_folder(source: Path, request: Request) -> Dataset:
         raise DataError(f"the folder {str(source)!r} holds no pictures: {what}")
     name = source.resolve().name or str(source)
     if not all(os.sep in entry for entry in names):
-        return request.make_from_pictures(source, names, name, f"{len(names):,} pictures")
+        return request.make_from_pictures(source, names, name, counted(len(names), "picture"))
     folders = sorted(entry.name for entry in entries if entry.is_dir())
     used = {entry.split(os.sep, 1)[0] for entry in names}
     if {folder.lower() for folder in used} <= _PARTS:
@@ -64,11 +66,16 @@ def read_folder(source: Path, request: Request) -> Dataset:
             f"{str(source)!r} holds the parts of a data set ({parts}), not classes: give one of these folders"
         )
     known = read_classes(request.model)
-    classes = order_classes(folders, known) if set(folders) <= set(known) else tuple(folders)
-    place = {folder: index for index, folder in enumerate(classes)}
-    labels = np.array([place[entry.split(os.sep, 1)[0]] for entry in names], np.int64)
-    order = "in the model's order" if known and classes == known else "by name"
-    text = f"{len(names):,} pictures of {len(used)} classes, numbered {order}"
+    words = [entry.split(os.sep, 1)[0] for entry in names]
+    if are_numbers(folders) and not set(folders) <= set(known):
+        labels, classes = encode_labels(words, known, repr(str(source)))
+        order = "as their folders are called"
+    else:
+        classes = order_classes(folders, known) if set(folders) <= set(known) else tuple(folders)
+        place = {folder: index for index, folder in enumerate(classes)}
+        labels = np.array([place[word] for word in words], np.int64)
+        order = "in the model's order" if known and classes == known else "by name"
+    text = f"{counted(len(names), 'picture')} of {counted(len(used), 'class', 'classes')}, numbered {order}"
     return request.make_from_pictures(source, names, name, text, labels, classes)
 
 

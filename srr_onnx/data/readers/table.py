@@ -9,6 +9,7 @@ from srr_onnx.data.dataset import Dataset
 from srr_onnx.data.labels import LABEL_COLUMNS, PATH_COLUMNS, encode_labels, read_classes, read_rows
 from srr_onnx.data.reader import Request, reader
 from srr_onnx.errors import DataError
+from srr_onnx.wording import counted
 
 # Rows whose files are looked for, to tell a list of pictures from another table.
 _LOOKED_AT = 10
@@ -46,7 +47,7 @@ def read_table(source: Path, request: Request) -> Dataset:
     folder = source.parent
     if not any((folder / name).is_file() for name in names[:_LOOKED_AT]):
         raise DataError(f"{where}: there is no picture {str(folder / names[0])!r}; paths are relative to the CSV file")
-    text = f"{len(rows):,} pictures listed"
+    text = f"{counted(len(rows), 'picture')} listed"
     if label_column is None:
         return request.make_from_pictures(folder, names, source.name, text)
     labels, classes = encode_labels([row[label_column] for row in rows], read_classes(request.model), where)

@@ -14,7 +14,7 @@ import numpy as np
 
 from srr_onnx.planning.budget import NAMES
 from srr_onnx.validation.report.data import Damage, Structure
-from srr_onnx.wording import percent, quantity
+from srr_onnx.wording import counted, percent, quantity
 
 Write = Callable[[float], str]
 
@@ -152,7 +152,7 @@ def _draw_pairs(
             marks.append(
                 _column(number, len(names), 1, "hit", f"{number + 1}. {layer}: {' → '.join(map(write, pair))}")
             )
-    words = f"{title} of {len(known)} layers before and after"
+    words = f"{title} of {counted(len(known), 'layer')} before and after"
     return Chart(name, title, words, tuple(marks), y_ticks=find_ticks(0, top, write), legend=legend)
 
 
@@ -163,7 +163,7 @@ def _draw_singles(title: str, values: Sequence[float | None], write: Write, name
         if value is not None:
             marks.append(_column(number, len(names), max(value, 0) / top, "measure"))
             marks.append(_column(number, len(names), 1, "hit", f"{number + 1}. {layer}: {write(value)}"))
-    words = f"{title} of {len(marks) // 2} layers"
+    words = f"{title} of {counted(len(marks) // 2, 'layer')}"
     return Chart("measure", title, words, tuple(marks), y_ticks=find_ticks(0, top, write))
 
 
@@ -196,7 +196,7 @@ def draw_latency(samples: Mapping[str, Sequence[float]]) -> Chart:
     for kind, (name, times) in zip(("original", "pruned"), samples.items(), strict=False):
         for number, count in enumerate(counts[name].tolist()):
             if count:
-                text = f"{name}: {count} runs of {edges[number]:.3g} to {edges[number + 1]:.3g} ms"
+                text = f"{name}: {counted(count, 'run')} of {edges[number]:.3g} to {edges[number + 1]:.3g} ms"
                 height = 100 * count / top
                 marks.append(Mark(100 * number / bins, 100 - height, 100 / bins, height, kind, text))
         at = 100 * (float(np.median(times)) - start) / (end - start)
@@ -209,7 +209,7 @@ def draw_latency(samples: Mapping[str, Sequence[float]]) -> Chart:
         tuple(marks),
         tuple(paths),
         x_title="milliseconds of one run; the lines are medians"
-        + (f"; {beyond} slower runs not shown" if beyond else ""),
+        + (f"; {counted(beyond, 'slower run')} not shown" if beyond else ""),
         x_ticks=find_ticks(start, end, "{:.4g}".format, 8),
         y_ticks=find_ticks(0, top, quantity),
         legend=tuple(zip(("original", "pruned"), samples, strict=False)),

@@ -33,7 +33,7 @@ def write_report(path: str | os.PathLike[str], data: ReportData, *, force: bool 
     Raises:
         OutputError: The file exists and `force` is not set, or it cannot be written.
     """
-    check_target(Path(path), force)
+    check_target(Path(path), force, "--report")
     page = render(data).encode()
     with write_atomically(Path(path)) as file:
         file.write(page)

@@ -44,6 +44,14 @@ WORST_CONTRAST = """() => {
   return worst;
 }"""
 
+# Headings of one word that do not stand on one line.
+BROKEN_HEADINGS = """() => [...document.querySelectorAll("thead th")].map((heading) => {
+  const text = document.createTreeWalker(heading, NodeFilter.SHOW_TEXT).nextNode();
+  const range = document.createRange();
+  range.selectNodeContents(text);
+  return [text.textContent.trim(), range.getClientRects().length];
+}).filter(([text, lines]) => !text.includes(" ") && lines > 1)"""
+
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
@@ -195,6 +203,7 @@ def test_print_is_light_and_cuts_nothing_off(show):
     assert page.evaluate("document.documentElement.scrollWidth") == PAPER[0]
     for table in page.locator(".scroll").all():
         assert table.evaluate("(e) => e.scrollWidth <= e.clientWidth && e.scrollHeight <= e.clientHeight")
+    assert page.evaluate(BROKEN_HEADINGS) == []
     ratio, where = page.evaluate(WORST_CONTRAST)
     assert ratio >= 4.5, where
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
