@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -185,8 +186,8 @@ def compare_pace(
     feeds = make_batch(model, target.batch)
     for _ in range(_MOST_CHECKS):
         before, after = clocks.models([model, pruned], feeds, target)
-        goal = (1 - facts["goal_share"]) * before if facts else None
-        if goal is None or after <= (1 + CLOSE) * goal:
+        goal = (1 - facts["goal_share"]) * before if facts else math.inf
+        if after <= (1 + CLOSE) * goal:
             break
     else:
         raise PlanError(
@@ -201,5 +202,5 @@ def compare_pace(
         "after_ms": after / 1e6,
         "is_faster": is_faster,
         "slower": slower,
-        **({} if goal is None else {"goal_ms": goal / 1e6, **facts}),
+        **({"goal_ms": goal / 1e6, **facts} if facts else {}),
     }
