@@ -33,8 +33,8 @@ _ROUNDS = 3
 # Where a plan falls so far short of its prediction, widths cost more than the steps between them promise: wider steps.
 _BELIEVED = 0.98
 # Haste takes units that would better stay, so it has to give so much more to be taken: less where it brings time on
-# par, more where groups shrink further than they should. On the bundled ResNet-20, at 44 % with samples, a weight of 4
-# costs 1.2 points of accuracy and the last step 3, for 2 to 4 % of the time (docs/latency.md).
+# par, more where groups shrink further than they should. On the bundled ResNet-20, at 44 % with samples, the last step
+# costs two points of accuracy for 2 % of the time (docs/latency.md).
 _LEAST_GAIN, _LEAST_GAIN_TO_PAR, _LEAST_GAIN_OF_SLACK = 1.03, 1.01, 1.05
 
 
