@@ -87,6 +87,7 @@ class Model:
         size_bytes: Size on disk including external data.
         guessed: Inputs whose height and width the file leaves open and nobody gave: the loader chose a size.
         elsewhere: Shape of every input at another size that the graph takes, where a size was chosen.
+        external: Names of initializers / Constant outputs whose payload lies in a file beside the model's.
         is_inlined: Whether the file has functions that were put in the place of their calls: then nodes and values have
             the names that `onnx.inliner.inline_local_functions` gives.
         measured: Shapes found by running the model where none can be inferred. They may depend on the content of the
@@ -107,6 +108,7 @@ class Model:
     size_bytes: int
     guessed: frozenset[str] = frozenset()
     elsewhere: Mapping[str, Shape] = dataclasses.field(default_factory=dict)
+    external: frozenset[str] = frozenset()
     is_inlined: bool = False
     measured: Mapping[str, Shape] = dataclasses.field(default_factory=dict)
 
@@ -188,6 +190,14 @@ class Model:
             if found.intersection(node.outputs):
                 found.update(name for name in node.inputs[:1] if name in self.constants)
         return frozenset(found)
+
+    def lay_out_like(self, other: Model) -> Model:
+        """The same with the tensors beside the file that another model, of which it was made, has there.
+
+        Where there are any, what is new and large goes there too.
+        """
+        new = self.detached.difference(other.stored) if other.external else frozenset()
+        return dataclasses.replace(self, external=(other.external | new).intersection(self.stored))
 
     def rank(self, value: str) -> int | None:
         """Number of axes of a value, None where unknown."""

@@ -443,4 +443,7 @@ def test_data_beside_the_file_is_left_alone(tmp_path: Any) -> None:
     take_steps(module)
     back = write(from_torch(module), tmp_path)
     assert (tmp_path / "net.data").read_bytes() == before
+    beside = onnx.load(tmp_path / "written.onnx", load_external_data=False)
+    for tensor in beside.graph.initializer:
+        assert tensor.external_data[0].value == "written.onnx.data"
     check_agreement(back, module)
