@@ -78,7 +78,8 @@ class Model:
         constants: Every initializer and every value that follows from constants alone, by name (read-only).
         shape_values: Integer values that follow from shapes of activations, at the given input shapes.
         detached: Names of initializers / Constant outputs whose payload is only in `constants`.
-        inputs: Shape of every graph input that has to be fed, by name.
+        inputs: Shape of every graph input that has to be fed, by name. In a branch of an If, which is a model too, what
+            it reads from outside may have none.
         outputs: Names of the graph outputs, in file order.
         shapes: Static shape by value name; a value without a known static shape is missing.
         dtypes: numpy dtype by value name, as far as known.
@@ -124,6 +125,11 @@ class Model:
     def opset(self) -> int:
         """Version of the standard operator set that the model imports."""
         return next((o.version for o in self.proto.opset_import if o.domain in ("", "ai.onnx")), 0)
+
+    @cached_property
+    def fed(self) -> tuple[str, ...]:
+        """Names of the graph inputs that have to be fed, in the file's order."""
+        return tuple(value.name for value in self.proto.graph.input if value.name not in self.stored)
 
     @cached_property
     def is_dynamic(self) -> bool:
