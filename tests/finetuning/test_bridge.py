@@ -383,7 +383,7 @@ def branching() -> onnx.ModelProto:
 def test_of_two_branches_the_one_taken_learns(tmp_path: Any) -> None:
     proto = branching()
     module = to_torch(load_model(proto))
-    assert module.notes == ["'If(y)' (If): only the branch that is taken learns, of the weights that lie in it"]
+    assert module.notes == ["'If(y)' (If): only the branch that is taken learns, by weights of its own"]
     x = np.random.default_rng(1).standard_normal((1, 3, 4, 4)).astype(np.float32)
     optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
     module(torch.tensor(x), torch.tensor(True))[0].sum().backward()
