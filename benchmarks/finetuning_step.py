@@ -76,7 +76,8 @@ def format_rows(rows: list[dict[str, object]]) -> str:
     last = rows[-1]
     return "\n".join(lines) + (
         f"\n\nMeasured on {last['date']}, {last['processor']}, one thread, torch {last['torch']}: batches of "
-        f"{last['batch']} pictures of {last['size']}x{last['size']}, medians of {last['rounds']} steps that take turns."
+        f"{last['batch']} pictures of {last['size']}x{last['size']}, medians of {last['rounds']} steps "
+        "that take turns. The ratio is the median over pairs of steps that follow each other."
     )
 
 
