@@ -8,14 +8,13 @@ module gives. Every file is a process of its own with limits of time and memory;
 from __future__ import annotations
 
 import csv
-import json
+import multiprocessing
 import resource
-import subprocess
-import sys
 import tempfile
 import time
-import traceback
 from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ from outside import open_session
 from zoo_sweep import find_shapes
 
 import srr_onnx
-from srr_onnx.errors import DataError, SrrError
+from srr_onnx.errors import DataError, SrrError, first_line
 from srr_onnx.finetuning.bridge import TorchGraph, from_torch, to_torch
 from srr_onnx.finetuning.open_batch import find_batch
 from srr_onnx.graph.save import save_model
@@ -46,8 +45,9 @@ TOLERANCE = 1e-3
 STEP = 1e-3
 BATCH = 2
 VALUES = {"sr": 16000}  # samples per second
-# Seconds by the clock for one of a core: other programs run too.
-_PATIENCE = 40
+# What every file's process begins with, imported once.
+_SERVER = multiprocessing.get_context("forkserver")
+_SERVER.set_forkserver_preload(["onnxruntime", "srr_onnx.finetuning.bridge", "srr_onnx.rewriting.verify"])
 FLOATS = {onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE, onnx.TensorProto.BFLOAT16}
 FIELDS = ("file", "nodes", "tensors", "error", "batch", "moved", "parted", "written_error", "outcome", "seconds")
 
@@ -198,25 +198,19 @@ def compare_files(original: Path, written: Path) -> tuple[list[str], int]:
 
 def sweep_apart(path: Path, seconds: int, gigabytes: int) -> dict[str, Any]:
     """Run `sweep_one` in a process of its own, with limits of processor time and memory."""
+    with ProcessPoolExecutor(1, _SERVER, _limit, (seconds, gigabytes)) as pool:
+        try:
+            return pool.submit(sweep_one, path).result()
+        except BrokenProcessPool:
+            return {"file": path.stem, "outcome": f"not done: ended, as after {seconds} s of one core"}
+        except Exception as error:
+            return {"file": path.stem, "outcome": f"CRASHES: {type(error).__name__}: {first_line(error)}"}
 
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
-        resource.setrlimit(resource.RLIMIT_AS, (gigabytes << 30, gigabytes << 30))
 
-    command = [sys.executable, str(Path(__file__).resolve()), "--one", str(path)]
-    try:
-        run = subprocess.run(
-            command, capture_output=True, text=True, check=False, preexec_fn=limit, timeout=_PATIENCE * seconds
-        )
-    except subprocess.TimeoutExpired:
-        return {"file": path.stem, "outcome": f"HANGS: more than {_PATIENCE * seconds} s"}
-    if run.returncode < 0:
-        outcome = f"not done: more than {seconds} s of one core (signal {-run.returncode})"
-        return {"file": path.stem, "outcome": outcome}
-    if run.returncode:
-        return {"file": path.stem, "outcome": f"CRASHES: {(run.stderr.strip().splitlines() or ['?'])[-1]}"}
-    found: dict[str, Any] = json.loads(run.stdout.strip().splitlines()[-1])
-    return found
+def _limit(seconds: int, gigabytes: int) -> None:
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+    resource.setrlimit(resource.RLIMIT_AS, (gigabytes << 30, gigabytes << 30))
+    torch.set_num_threads(1)
 
 
 def format_rows(rows: list[dict[str, Any]]) -> str:
@@ -273,7 +267,6 @@ def write_rows(path: Path, rows: Mapping[str, Mapping[str, Any]]) -> None:
 @click.option("--most-megabytes", default=400, show_default=True, help="Larger files are left out.")
 @click.option("--out", type=click.Path(path_type=Path), default=ROOT / "docs" / "bridge.md", help="Page to update.")
 @click.option("--csv", "csv_path", type=click.Path(path_type=Path), default=ROOT / "docs" / "data" / "bridge.csv")
-@click.option("--one", type=click.Path(exists=True, path_type=Path), help="Sweep one file and print its row.")
 def main(
     folders: tuple[Path, ...],
     only: str,
@@ -283,17 +276,8 @@ def main(
     most_megabytes: int,
     out: Path,
     csv_path: Path,
-    one: Path | None,
 ) -> None:
     """Sweep all files of FOLDERS that have no row in the CSV yet, and write the table anew."""
-    torch.set_num_threads(1)
-    if one:
-        try:
-            click.echo(json.dumps(sweep_one(one)))
-        except Exception as error:
-            traceback.print_exc()
-            raise click.ClickException(f"{type(error).__name__}: {error}") from error
-        return
     rows = read_rows(csv_path)
     for path in sorted(path for folder in folders for path in folder.glob(only)):
         if path.stem in rows and not again:

@@ -108,6 +108,13 @@ def test_rows_are_kept_and_the_page_is_written(tmp_path: Path) -> None:
 
 
 def test_what_takes_too_long_is_ended_and_what_crashes_is_a_row(tmp_path: Path) -> None:
-    path = write_net(tmp_path / "net.onnx")
-    assert bridge_sweep.sweep_apart(path, 1, 12)["outcome"].startswith("not done: more than 1 s of one core")
-    assert bridge_sweep.sweep_apart(tmp_path / "none.onnx", 45, 12)["outcome"].startswith("CRASHES: ")
+    g = Graph()
+    g.output(g.conv(g.conv(g.input("x", (1, 64, 512, 512)), 64, 3), 64, 3))
+    onnx.save(g.model(), tmp_path / "long.onnx")
+    assert bridge_sweep.sweep_apart(tmp_path / "long.onnx", 1, 12)["outcome"].startswith(
+        "not done: ended, as after 1 s"
+    )
+    g = Graph()
+    g.output(g("Gather", g.conv(g.input("x", (1, 3, 8, 8)), 4), g.ints(99), axis=1))
+    onnx.save(g.model(), tmp_path / "outside.onnx")
+    assert bridge_sweep.sweep_apart(tmp_path / "outside.onnx", 45, 12)["outcome"].startswith("CRASHES: ")
