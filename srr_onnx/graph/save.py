@@ -101,7 +101,7 @@ def count_bytes(path: Path) -> int:
         return size
     tensors = find_tensors(onnx.load(target, load_external_data=False))
     outside = [tensor for tensor in tensors if tensor.data_location == TensorProto.EXTERNAL]
-    places = {entry.value for tensor in outside for entry in tensor.external_data if entry.key == "location"}
+    places: set[str] = {entry.value for tensor in outside for entry in tensor.external_data if entry.key == "location"}
     return size + sum((target.parent / place).stat().st_size for place in places)
 
 
