@@ -1,25 +1,39 @@
-"""Times one training step of a graph in torch beside that of the native torch module that it was exported from.
+"""One training step of a graph in torch, timed beside that of the native torch module that it was exported from.
 
-Both have the same weights and see the same batch; they take turns, in one run, on one thread. Written as CSV to stdout.
+    python benchmarks/finetuning_step.py
+
+Both have the same weights and see the same batch; they take turns, in one run, on one thread. Run it in a Python that
+has torch, torchvision and what srr-onnx needs; writes a CSV file and the table of docs/bridge.md.
 """
 
 from __future__ import annotations
 
-import csv
 import io
 import statistics
 import sys
 import time
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 import click
 import torch
 import torch.fx.experimental.optimization
-import torchvision
+from machine import ROOT, describe_machine
+from prune_time import write_csv
 
 from srr_onnx.finetuning.bridge import to_torch
 from srr_onnx.graph.load import load_model
+
+sys.path.insert(0, str(ROOT / "models"))
+sys.path.insert(0, str(ROOT / "tools"))
+from export_torchvision import define_missing_operators
+from markers import replace_between
+
+define_missing_operators()
+import torchvision  # noqa: E402
+
+RESULTS = ROOT / "benchmarks" / "results"
 
 
 @click.command()
@@ -27,15 +41,44 @@ from srr_onnx.graph.load import load_model
 @click.option("--batch", default=8, show_default=True)
 @click.option("--size", default=96, show_default=True, help="Height and width of the pictures.")
 @click.option("--rounds", default=20, show_default=True)
-def main(nets: str, batch: int, size: int, rounds: int) -> None:
-    """Print the median step times of both, with normalizations folded and kept, and their ratio."""
+@click.option("--out", type=click.Path(path_type=Path), default=RESULTS, help="Folder for the CSV file.")
+@click.option("--page", type=click.Path(path_type=Path), default=ROOT / "docs" / "bridge.md", help="Page to update.")
+def main(nets: str, batch: int, size: int, rounds: int, out: Path, page: Path) -> None:
+    """Measure the median step times of both, with normalizations kept and folded, and the median ratio."""
     torch.set_num_threads(1)
-    rows = csv.writer(sys.stdout)
-    rows.writerow(["net", "norms", "batch", "size", "native_ms", "graph_ms", "ratio"])
+    machine, rows = describe_machine(), list[dict[str, object]]()
     for name in nets.split(","):
         for norms in ("kept", "folded"):
-            native, ours = (statistics.median(times) * 1e3 for times in _measure(name, norms, batch, size, rounds))
-            rows.writerow([name, norms, batch, size, f"{native:.1f}", f"{ours:.1f}", f"{ours / native:.3f}"])
+            native, ours = _measure(name, norms, batch, size, rounds)
+            ratio = statistics.median(one / other for one, other in zip(ours, native, strict=True))
+            rows.append(
+                {
+                    "net": name,
+                    "norms": norms,
+                    "batch": batch,
+                    "size": size,
+                    "rounds": rounds,
+                    "native_ms": f"{statistics.median(native) * 1e3:.1f}",
+                    "graph_ms": f"{statistics.median(ours) * 1e3:.1f}",
+                    "ratio": f"{ratio:.3f}",
+                    **{fact: machine[fact] for fact in ("date", "processor", "torch")},
+                }
+            )
+            click.echo("  ".join(f"{name}={value}" for name, value in rows[-1].items()))
+    write_csv(out / "finetuning_step.csv", tuple(rows[0]), rows)
+    replace_between(page, "step", format_rows(rows))
+
+
+def format_rows(rows: list[dict[str, object]]) -> str:
+    """Make the table."""
+    lines = ["| net | normalizations | native module | graph | ratio |", "|---|---|--:|--:|--:|"]
+    lines += [f"| {r['net']} | {r['norms']} | {r['native_ms']} ms | {r['graph_ms']} ms | {r['ratio']} |" for r in rows]
+    last = rows[-1]
+    return "\n".join(lines) + (
+        f"\n\nMeasured on {last['date']}, {last['processor']}, one thread, torch {last['torch']}: batches of "
+        f"{last['batch']} pictures of {last['size']}x{last['size']}, medians of {last['rounds']} steps "
+        "that take turns. The ratio is the median over pairs of steps that follow each other."
+    )
 
 
 def _measure(name: str, norms: str, batch: int, size: int, rounds: int) -> tuple[list[float], list[float]]:
@@ -57,6 +100,7 @@ def _measure(name: str, norms: str, batch: int, size: int, rounds: int) -> tuple
             training=torch.onnx.TrainingMode.PRESERVE,
             dynamic_axes={"x": {0: "n"}},
             input_names=["x"],
+            output_names=["y"],
         )
     ours = to_torch(load_model(buffer.getvalue(), {"x": (1, 3, size, size)}))
     steps = [_step(net.train(), x), _step(ours.train(), x)]

@@ -11,7 +11,7 @@ from srr_onnx.cli.pace import describe_limits, warn_of_pace, warn_of_widths
 from srr_onnx.cli.tables import note, show_line, show_table
 from srr_onnx.graph.cost import CONVENTION
 from srr_onnx.graph.model import Model
-from srr_onnx.graph.save import resolve_target
+from srr_onnx.graph.save import count_bytes
 from srr_onnx.planning.budget import NAMES, QUANTITIES, TOLERANCE
 from srr_onnx.planning.plan import LOSSLESS, Plan
 from srr_onnx.rewriting.exact.gains import ExactGains, Reason
@@ -64,7 +64,7 @@ def collect_facts(
         "cost": {"before": plan.before.to_json(), "after": plan.after.to_json()},
         "uncounted": list(plan.uncounted),
         "removed": {"macs": plan.macs_removed, "params": plan.params_removed},
-        "file_bytes": {"before": original.size_bytes, "after": None if output is None else file_bytes(output)},
+        "file_bytes": {"before": original.size_bytes, "after": None if output is None else count_bytes(output)},
         "groups": {
             "pruned": len(plan.groups),
             "units_removed": sum(group.units - len(group.keep) for group in plan.groups),
@@ -97,13 +97,6 @@ def _describe_gains(plan: Plan, gains: ExactGains) -> list[dict[str, Any]]:
         }
         for group in plan.groups
     ]
-
-
-def file_bytes(path: Path) -> int:
-    """Size of a model's file with the data file that a large one has beside it."""
-    target = resolve_target(path)
-    data = target.with_name(target.name + ".data")
-    return path.stat().st_size + (data.stat().st_size if data.exists() else 0)
 
 
 def find_warnings(facts: Facts) -> Iterator[str]:

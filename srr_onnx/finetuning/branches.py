@@ -34,7 +34,7 @@ def make_branches(model: Model, node: Node) -> tuple[Model, Model]:
         inputs, in the same order.
 
     Raises:
-        UnsupportedError: The shape of an outer value is not known.
+        UnsupportedError: The type of an outer value is not known.
     """
     message = model.proto.graph.node[node.index]
     graphs = {attribute.name: attribute.g for attribute in message.attribute}
@@ -55,13 +55,14 @@ def _make_model(model: Model, node: Node, graph: onnx.GraphProto) -> Model:
         if name in model.constants:
             stored[name] = model.constants[name]
             proto.graph.initializer.append(numpy_helper.from_array(model.constants[name], name))
-        elif name in model.shapes and name in model.dtypes:
-            inputs[name] = model.shapes[name]
+        elif name in model.dtypes:
             kind = helper.np_dtype_to_tensor_dtype(model.dtypes[name])
-            proto.graph.input.append(helper.make_tensor_value_info(name, kind, model.shapes[name]))
+            proto.graph.input.append(helper.make_tensor_value_info(name, kind, model.shapes.get(name)))
+            if name in model.shapes:
+                inputs[name] = model.shapes[name]
         else:
             raise UnsupportedError(
-                f"the branches of {node.label!r} (If) read {name!r}, of which shape or type are not known: {WAYS_OUT}"
+                f"the branches of {node.label!r} (If) read {name!r}, whose element type is not known: {WAYS_OUT}"
             )
     return assemble_model(proto, stored, frozenset(), inputs, None, str, 0)
 

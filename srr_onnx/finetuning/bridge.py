@@ -91,7 +91,7 @@ def _build(
                 _build(branch, branch.outputs, inner, dtype, node.captured) for branch in make_branches(model, node)
             )
             branches[node.index] = first, second
-            notes = (*notes, f"{node.label!r} (If): only the branch that is taken learns")
+            notes = (*notes, f"{node.label!r} (If): only the branch that is taken learns, by weights of its own")
     return TorchGraph(model, nodes, outputs, variables, dtype, notes, branches)
 
 

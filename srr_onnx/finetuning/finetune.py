@@ -168,8 +168,8 @@ def fine_tune(
     if options.recalibrate:
         other = recalibrate(keeper, student, read_plain(plain, order, student, options.recalibrate))
         if judge.measure(other).figure > best.figure:
-            save_model(other, folder.best, force=True)
-    trained = load_model(folder.best, input_shapes)
+            folder.save_best(other)
+    trained = load_model(folder.best, input_shapes).lay_out_like(model)
     after = judge.measure(trained, is_final=True)
     mark = None if wanted is None or before.accuracy is None else judge.measure(wanted)
     if output is not None:  # at the very last: before that the run can go on as if nothing had been

@@ -24,7 +24,6 @@ from srr_onnx.finetuning.run_folder import EpochRow, RunFolder
 from srr_onnx.finetuning.schedule import Average
 from srr_onnx.finetuning.torch_graph import TorchGraph
 from srr_onnx.finetuning.training import Training
-from srr_onnx.graph.save import save_model
 
 OnStage = Callable[[str, int, int], None]
 
@@ -162,7 +161,7 @@ class Keeper(lightning.Callback):
                 model = from_torch(pl_module.student)
             figure = self._judge.measure(model).figure
             if best is None or figure > best.figure:
-                save_model(model, self._folder.best, force=True)
+                self._folder.save_best(model)
         figure = float(trainer.strategy.broadcast(figure))
         rate = float(trainer.optimizers[0].param_groups[0]["lr"])
         row = EpochRow(self.done // self._per_epoch, float(self._sum) / self._per_epoch, rate, figure)

@@ -28,7 +28,7 @@ _TOLERANCE = 1e-2
 
 def find_batch(model: Model) -> int | None:
     """The batch of the shapes that a model was loaded with; None where the inputs do not share one."""
-    sizes = {shape[:1] for shape in model.inputs.values()}
+    sizes = {model.inputs.get(name, ())[:1] for name in model.fed}
     return next(iter(sizes))[0] if len(sizes) == 1 and () not in sizes else None
 
 

@@ -19,7 +19,8 @@ import torch
 from srr_onnx.data.run_settings import SETTINGS, begin_run
 from srr_onnx.errors import TrainingError
 from srr_onnx.finetuning.engine import lightning
-from srr_onnx.graph.save import write_atomically
+from srr_onnx.graph.model import Model
+from srr_onnx.graph.save import save_model, write_atomically
 
 LOGS = "tensorboard"
 SCHEMA = "srr-onnx/finetune-run/1"
@@ -75,6 +76,10 @@ class RunFolder:
     def settings(self) -> Path:
         """What the run was started with."""
         return self.path / SETTINGS
+
+    def save_best(self, model: Model) -> None:
+        """Write the best model, in one file: two are not replaced at once, and each would leave its data behind."""
+        save_model(dataclasses.replace(model, external=frozenset()), self.best, force=True)
 
     def begin(self, settings: Mapping[str, Any], *, resume: bool, force: bool) -> None:
         """Make the folder, or check that it holds the run that is to go on.

@@ -64,7 +64,7 @@ class TorchGraph(nn.Module):
     ) -> None:
         super().__init__()
         self.model, self.nodes = model, tuple(nodes)
-        self.inputs, self.outputs = tuple(model.inputs), tuple(outputs)
+        self.inputs, self.outputs = model.fed, tuple(outputs)
         self.variables = {variable.name: variable for variable in variables}
         self.dtype, self.notes = dtype, list(notes)
         self.branches = nn.ModuleDict({str(index): nn.ModuleList(pair) for index, pair in branches.items()})

@@ -173,7 +173,7 @@ def apply_edits(model: Model, edits: Edits) -> Model:
     )
     # What has no shape before it runs is frozen on all axes, so it keeps the size that was measured.
     measured = {name: shape for name, shape in model.measured.items() if name in made}
-    return dataclasses.replace(result, measured=measured) if measured else result
+    return dataclasses.replace(result, measured=measured).lay_out_like(model)
 
 
 @contextlib.contextmanager

@@ -67,7 +67,7 @@ def load_model(
     is_inlined = len(proto.functions) < functions
     folder = None if path is None else path.resolve().parent
     stored: dict[str, np.ndarray[Any, Any]] = {}
-    detached = set()
+    detached, external = set[str](), set[str]()
     for place, (name, tensor) in enumerate(stored_tensors(proto.graph)):  # initializers come first, as in `payload`
         data = payload.pop(place, None)
         array = read_tensor(name, tensor, folder, data)
@@ -75,6 +75,7 @@ def load_model(
             stored[name] = array
             if tensor.data_location == onnx.TensorProto.EXTERNAL:
                 size += array.nbytes
+                external.add(name)
         if array is not None and is_large(tensor, array):
             detach_payload(tensor)
             detached.add(name)
@@ -87,7 +88,7 @@ def load_model(
 
     def assemble(inputs: Mapping[str, Shape]) -> Model:
         model = assemble_model(slim, stored, frozenset(detached), inputs, path, find_sha256, size)
-        return dataclasses.replace(model, is_inlined=True) if is_inlined else model
+        return dataclasses.replace(model, external=frozenset(external), is_inlined=is_inlined)
 
     given = input_shapes or {}
     guesses = guess_inputs(slim, given)

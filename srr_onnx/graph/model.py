@@ -78,7 +78,8 @@ class Model:
         constants: Every initializer and every value that follows from constants alone, by name (read-only).
         shape_values: Integer values that follow from shapes of activations, at the given input shapes.
         detached: Names of initializers / Constant outputs whose payload is only in `constants`.
-        inputs: Shape of every graph input that has to be fed, by name.
+        inputs: Shape of every graph input that has to be fed, by name. In a branch of an If, which is a model too, what
+            it reads from outside may have none.
         outputs: Names of the graph outputs, in file order.
         shapes: Static shape by value name; a value without a known static shape is missing.
         dtypes: numpy dtype by value name, as far as known.
@@ -87,6 +88,7 @@ class Model:
         size_bytes: Size on disk including external data.
         guessed: Inputs whose height and width the file leaves open and nobody gave: the loader chose a size.
         elsewhere: Shape of every input at another size that the graph takes, where a size was chosen.
+        external: Names of initializers / Constant outputs whose payload lies in a file beside the model's.
         is_inlined: Whether the file has functions that were put in the place of their calls: then nodes and values have
             the names that `onnx.inliner.inline_local_functions` gives.
         measured: Shapes found by running the model where none can be inferred. They may depend on the content of the
@@ -107,6 +109,7 @@ class Model:
     size_bytes: int
     guessed: frozenset[str] = frozenset()
     elsewhere: Mapping[str, Shape] = dataclasses.field(default_factory=dict)
+    external: frozenset[str] = frozenset()
     is_inlined: bool = False
     measured: Mapping[str, Shape] = dataclasses.field(default_factory=dict)
 
@@ -122,6 +125,11 @@ class Model:
     def opset(self) -> int:
         """Version of the standard operator set that the model imports."""
         return next((o.version for o in self.proto.opset_import if o.domain in ("", "ai.onnx")), 0)
+
+    @cached_property
+    def fed(self) -> tuple[str, ...]:
+        """Names of the graph inputs that have to be fed, in the file's order."""
+        return tuple(value.name for value in self.proto.graph.input if value.name not in self.stored)
 
     @cached_property
     def is_dynamic(self) -> bool:
@@ -188,6 +196,14 @@ class Model:
             if found.intersection(node.outputs):
                 found.update(name for name in node.inputs[:1] if name in self.constants)
         return frozenset(found)
+
+    def lay_out_like(self, other: Model) -> Model:
+        """The same with the tensors beside the file that another model, of which it was made, has there.
+
+        Where there are any, what is new and large goes there too.
+        """
+        new = self.detached.difference(other.stored) if other.external else frozenset()
+        return dataclasses.replace(self, external=(other.external | new).intersection(self.stored))
 
     def rank(self, value: str) -> int | None:
         """Number of axes of a value, None where unknown."""

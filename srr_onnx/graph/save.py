@@ -7,28 +7,30 @@ one, never a torn one.
 from __future__ import annotations
 
 import contextlib
+import glob
 import itertools
 import os
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
-import numpy as np
 import onnx
 from onnx import TensorProto
 
 from srr_onnx.errors import OutputError
 from srr_onnx.graph.model import Model
-from srr_onnx.graph.tensors import attach_payload, stored_tensors
-from srr_onnx.graph.wire import write_model
+from srr_onnx.graph.tensors import attach_payload, detach_payload, find_tensors, stored_tensors
+from srr_onnx.graph.wire import to_bytes, write_model
 
-# protobuf cannot hold more than 2 GiB in one message; larger models keep their weights beside the file.
+# protobuf cannot hold more than 2 GiB in one message; larger models keep all their weights beside the file.
 _PROTOBUF_LIMIT = (1 << 31) - (1 << 24)
 
 
 def save_model(model: Model, path: str | os.PathLike[str], *, force: bool = False) -> Path:
     """Write a model to a file, whole or not at all.
+
+    Tensors that lay beside the file that the model was read from go beside this one, into `<name>.data`.
 
     Args:
         model: The model.
@@ -46,39 +48,40 @@ def save_model(model: Model, path: str | os.PathLike[str], *, force: bool = Fals
     proto = onnx.ModelProto()
     proto.CopyFrom(model.proto)
     payload = sum(model.constants[name].nbytes for name in model.detached)
-    if payload + proto.ByteSize() > _PROTOBUF_LIMIT:
-        _save_external(model, proto, target)
-        return Path(path)
+    is_too_large = payload + proto.ByteSize() > _PROTOBUF_LIMIT
+    outside = model.external | (model.detached if is_too_large else frozenset())
     initializers = {init.name for init in proto.graph.initializer}
+    inside = model.detached - outside
     for name, tensor in stored_tensors(proto.graph):
-        if name in model.detached and name not in initializers:
+        if name in inside and name not in initializers:
             attach_payload(tensor, model.constants[name])
-    with write_atomically(target) as file:
-        write_model(file, proto, {name: model.constants[name] for name in model.detached & initializers})
+    with _write_outside(model, proto, target, outside), write_atomically(target) as file:
+        write_model(file, proto, {name: model.constants[name] for name in inside & initializers})
     return Path(path)
 
 
-def _save_external(model: Model, proto: onnx.ModelProto, target: Path) -> None:
-    """Write large tensors to `<name>.data` beside the file, which refers to it.
+@contextlib.contextmanager
+def _write_outside(model: Model, proto: onnx.ModelProto, target: Path, names: Container[str]) -> Iterator[None]:
+    """Write tensors to `<name>.data` beside the file, which refers to it; it goes again if the block fails.
 
     Nothing replaces two files at once. An existing data file, which may belong to the old model or to another one, is
     therefore left alone, and the new one is called `<name>.1.data`, `<name>.2.data` ...
     """
-    names = (f"{target.name}{f'.{number}' if number else ''}.data" for number in itertools.count())
-    data_path = next(path for path in map(target.with_name, names) if not path.exists())
+    tensors = [(model.constants[name], tensor) for name, tensor in stored_tensors(proto.graph) if name in names]
+    if not tensors:
+        yield
+        return
+    places = (f"{target.name}{f'.{number}' if number else ''}.data" for number in itertools.count())
+    data_path = next(path for path in map(target.with_name, places) if not path.exists())
     offset = 0
     with write_atomically(data_path) as file:
-        for name, tensor in stored_tensors(proto.graph):
-            if name not in model.detached:
-                continue
-            data = np.require(model.constants[name], requirements="C")
+        for array, tensor in tensors:
             offset += _pad(file, offset)
-            point_outside(tensor, data_path.name, offset, data.nbytes, data.shape)
-            file.write(data.data if data.ndim else data.tobytes())
-            offset += data.nbytes
+            point_outside(tensor, data_path.name, offset, array.nbytes, array.shape)
+            file.write(to_bytes(array))
+            offset += array.nbytes
     try:
-        with write_atomically(target) as file:
-            file.write(proto.SerializeToString())
+        yield
     except BaseException:
         data_path.unlink(missing_ok=True)
         raise
@@ -90,8 +93,21 @@ def _pad(file: IO[bytes], offset: int, alignment: int = 64) -> int:
     return gap
 
 
+def count_bytes(path: Path) -> int:
+    """Size of a model's file, with the data files beside it that it refers to."""
+    target = resolve_target(path)
+    size = target.stat().st_size
+    if not any(target.parent.glob(f"{glob.escape(target.name)}*.data")):  # so nothing has to be read
+        return size
+    tensors = find_tensors(onnx.load(target, load_external_data=False))
+    outside = [tensor for tensor in tensors if tensor.data_location == TensorProto.EXTERNAL]
+    places: set[str] = {entry.value for tensor in outside for entry in tensor.external_data if entry.key == "location"}
+    return size + sum((target.parent / place).stat().st_size for place in places)
+
+
 def point_outside(tensor: TensorProto, location: str, offset: int, length: int, shape: Sequence[int]) -> None:
     """Make a tensor refer to bytes of a file beside the model."""
+    detach_payload(tensor)
     del tensor.dims[:]
     tensor.dims.extend(shape)
     tensor.data_location = TensorProto.EXTERNAL

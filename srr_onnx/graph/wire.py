@@ -234,8 +234,13 @@ def write_model(file: IO[bytes], proto: onnx.ModelProto, payload: Mapping[str, A
     for head, array in records:
         file.write(head)
         if array is not None:
-            little = array.astype(array.dtype.newbyteorder("<"), copy=False)
-            file.write(np.ascontiguousarray(little).reshape(-1).view(np.uint8).data)
+            file.write(to_bytes(array))
+
+
+def to_bytes(array: Array) -> memoryview:
+    """The elements of an array one after another, lowest byte first, as files keep them; no copy where they lie so."""
+    little = array.astype(array.dtype.newbyteorder("<"), copy=False)
+    return np.ascontiguousarray(little).reshape(-1).view(np.uint8).data
 
 
 def _tag(number: int) -> bytes:

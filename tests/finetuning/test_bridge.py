@@ -383,7 +383,7 @@ def branching() -> onnx.ModelProto:
 def test_of_two_branches_the_one_taken_learns(tmp_path: Any) -> None:
     proto = branching()
     module = to_torch(load_model(proto))
-    assert module.notes == ["'If(y)' (If): only the branch that is taken learns"]
+    assert module.notes == ["'If(y)' (If): only the branch that is taken learns, by weights of its own"]
     x = np.random.default_rng(1).standard_normal((1, 3, 4, 4)).astype(np.float32)
     optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
     module(torch.tensor(x), torch.tensor(True))[0].sum().backward()
@@ -397,6 +397,37 @@ def test_of_two_branches_the_one_taken_learns(tmp_path: Any) -> None:
     for condition in (True, False):
         feeds = {"x": x, "c": np.array(condition)}
         np.testing.assert_allclose(compute(module, feeds)[0], run_ort(back, feeds)["y"], rtol=1e-4, atol=1e-5)
+
+
+def test_a_branch_reads_what_has_no_shape_before_it_runs(tmp_path: Any) -> None:
+    """As in exports of a recurrent net: one If takes an axis away or not, a branch of the next reads what it gives."""
+
+    def branch(name: str, node: onnx.NodeProto, *stored: onnx.TensorProto) -> onnx.GraphProto:
+        made = helper.make_tensor_value_info(node.output[0], TensorProto.FLOAT, None)
+        return helper.make_graph([node], name, [], [made], list(stored))
+
+    g = Graph(opset=17)
+    h = g.conv(g.input("x", (2, 3, 1, 4)), 5, kernel=1)
+    size = g("Gather", g("Shape", h), g.ints(2), axis=0)
+    squeezed = helper.make_node("Squeeze", [h, "axis"], ["squeezed"])
+    bare = branch("bare", squeezed, numpy_helper.from_array(np.array([2]), "axis"))
+    whole = branch("whole", helper.make_node("Identity", [h], ["passed"]))
+    y = g("If", g("Equal", size, g.ints(1)), then_branch=bare, else_branch=whole, shape=(2, 5, 4))
+    weight = numpy_helper.from_array(np.random.default_rng(0).standard_normal((4, 6)).astype(np.float32), "w")
+    dense = branch("dense", helper.make_node("MatMul", [y, "w"], ["product"]), weight)
+    other = branch("other", helper.make_node("Relu", [y], ["cut"]))
+    z = g("If", g("Equal", size, g.ints(1)), then_branch=dense, else_branch=other, shape=(2, 5, 6))
+    g.dtypes[z] = TensorProto.FLOAT
+    g.output(z)
+    proto = g.model()
+    module = to_torch(load_model(proto))
+    check_agreement(proto, module)
+    take_steps(module, batch=2)
+    back = write(from_torch(module), tmp_path)
+    assert [node.op_type for node in back.graph.node] == [node.op_type for node in proto.graph.node]
+    trained = next(a.g for a in back.graph.node[-1].attribute if a.name == "then_branch").initializer[0]
+    assert not np.array_equal(numpy_helper.to_array(trained), numpy_helper.to_array(weight))
+    check_agreement(back, module)
 
 
 def test_shapes_are_no_part_of_the_compiled_graph() -> None:
@@ -443,4 +474,7 @@ def test_data_beside_the_file_is_left_alone(tmp_path: Any) -> None:
     take_steps(module)
     back = write(from_torch(module), tmp_path)
     assert (tmp_path / "net.data").read_bytes() == before
+    beside = onnx.load(tmp_path / "written.onnx", load_external_data=False)
+    for tensor in beside.graph.initializer:
+        assert tensor.external_data[0].value == "written.onnx.data"
     check_agreement(back, module)

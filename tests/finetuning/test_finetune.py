@@ -69,6 +69,18 @@ def test_training_makes_a_better_file_of_the_same_graph(files):
     assert list((files / "out" / "tensorboard").iterdir())
 
 
+def test_what_lies_beside_the_file_does_so_in_the_trained_one(files):
+    proto = onnx.load(files / "net.onnx")
+    onnx.save(proto, files / "net.onnx", save_as_external_data=True, location="weights.bin", size_threshold=200)
+    beside = load_model(files / "net.onnx").external
+    assert 0 < len(beside) < len(proto.graph.initializer)
+    found = train(files, recalibrate=1)
+    assert found.model.external == load_model(files / "out.onnx").external == beside
+    assert sorted(path.name for path in files.glob("out.onnx*")) == ["out.onnx", "out.onnx.data"]
+    assert [path.name for path in (files / "out").glob("best*")] == ["best.onnx"]
+    assert same(files / "out.onnx", files / "out" / "best.onnx")
+
+
 def test_a_student_becomes_like_its_teacher_without_labels(files):
     save_pictures(files / "data.npz", labelled=False)
     found = train(files, epochs=8, **FAST)

@@ -12,9 +12,15 @@ import onnx
 import oracle
 import pytest
 from builders import Graph, feeds_for, run_ort
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 import srr_onnx
+from srr_onnx.errors import OutputError
+from srr_onnx.graph import save
+from srr_onnx.graph.edit import Edits, apply_edits
+from srr_onnx.graph.load import load_model
+from srr_onnx.graph.save import count_bytes, point_outside, save_model
+from srr_onnx.graph.tensors import stored_tensors
 from srr_onnx.pipeline import prune
 
 # Peak memory of a prune with its proof, in sizes of the model: original and pruned model are in memory together.
@@ -41,6 +47,108 @@ def test_a_file_with_its_weights_beside_it() -> None:
     pruned = onnx.load("pruned.onnx")
     assert oracle.pruned_equals_masked(proto, pruned, kept, result.original.shapes) <= oracle.TOLERANCE
     assert run_ort(pruned, feeds_for(proto))["last"].shape == (1, 4, 8, 8)
+    assert places("pruned.onnx") == {"first.weight": "pruned.onnx.data", "second.weight": "pruned.onnx.data"} | {
+        "last.weight": "pruned.onnx.data"
+    }
+
+
+def places(path: str | Path) -> dict[str, str]:
+    """Where the tensors of a file lie that lie outside it."""
+    stored = stored_tensors(onnx.load(path, load_external_data=False).graph)
+    return {
+        name: entry.value
+        for name, tensor in stored
+        if tensor.data_location == TensorProto.EXTERNAL
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+
+
+def write_scattered(path: str) -> onnx.ModelProto:
+    """A net with weights in two files, not from their beginning on, in the file, and in a node; gives it whole."""
+    g = Graph(13)
+    weight = np.random.default_rng(0).standard_normal((4, 16, 1, 1)).astype(np.float32)
+    node = helper.make_node("Constant", [], ["held"], value=numpy_helper.from_array(weight, "held"))
+    y = g.conv(g("Relu", g.conv(g.input("x", (1, 3, 8, 8)), 16, 3, name="first")), 16, 3, name="second")
+    g.nodes.append(node)
+    g.shapes["held"], g.dtypes["held"] = weight.shape, TensorProto.FLOAT
+    g.output(g("Conv", y, "held"))
+    proto = g.model()
+    spread = onnx.ModelProto()
+    spread.CopyFrom(proto)
+    for name, tensor in stored_tensors(spread.graph):
+        if name in SCATTERED:
+            with Path(SCATTERED[name]).open("ab") as file:
+                file.write(b"12345678")
+                array = numpy_helper.to_array(tensor)
+                point_outside(tensor, SCATTERED[name], file.tell(), array.nbytes, array.shape)
+                file.write(array.tobytes())
+    Path(path).write_bytes(spread.SerializeToString())
+    return proto
+
+
+SCATTERED = {"first.weight": "one.bin", "first.bias": "one.bin", "held": "two.bin"}
+
+
+def test_what_lies_beside_the_file_does_so_in_the_next() -> None:
+    proto = write_scattered("net.onnx")
+    before = {name: Path(name).read_bytes() for name in ("one.bin", "two.bin", "net.onnx")}
+    model = load_model("net.onnx")
+    changed = {name: model.constants[name] * 2 for name in ("first.bias", "second.weight")}
+    edits = Edits(tensors=dict(changed))
+    for number, one in enumerate((model, apply_edits(model, edits))):
+        path = save_model(one, f"next{number}.onnx")
+        assert places(path) == dict.fromkeys(SCATTERED, f"next{number}.onnx.data")
+        assert count_bytes(path) == path.stat().st_size + Path(f"next{number}.onnx.data").stat().st_size
+        onnx.checker.check_model(str(path), full_check=True)
+        again = load_model(path)
+        assert again.external == model.external == set(SCATTERED)
+        for name, tensor in stored_tensors(proto.graph):
+            wanted = numpy_helper.to_array(tensor)
+            assert np.array_equal(again.constants[name], changed[name] if number and name in changed else wanted)
+    assert {name: Path(name).read_bytes() for name in before} == before
+
+
+def test_a_new_tensor_lies_beside_the_file_where_others_do() -> None:
+    write_scattered("net.onnx")
+    model = load_model("net.onnx")
+    edits = Edits(added={"large": model.constants["second.weight"] + 1, "small": np.zeros(16, np.float32)})
+    second = next(node for node in model.nodes if node.input(1) == "second.weight")
+    edits.node(second.index).inputs.update({1: "large", 2: "small"})
+    path = save_model(apply_edits(model, edits), "next.onnx")
+    assert set(places(path)) == {*SCATTERED, "large"}
+    whole = load_model(onnx.load("net.onnx"))
+    assert apply_edits(whole, Edits(added=edits.added, nodes=edits.nodes)).external == frozenset()
+
+
+def test_data_go_again_where_their_model_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    write_scattered("net.onnx")
+    before = set(Path().iterdir())
+    replace = os.replace
+
+    def fail(source: str, target: Path) -> None:
+        if Path(target).name == "next.onnx":
+            raise OSError(28, "No space left on device")
+        replace(source, target)
+
+    monkeypatch.setattr(save.os, "replace", fail)
+    with pytest.raises(OutputError, match="No space left"):
+        save_model(load_model("net.onnx"), "next.onnx")
+    assert set(Path().iterdir()) == before
+
+
+def test_the_file_itself_is_written_anew_beside_its_old_data() -> None:
+    """The old data may be mapped by this very model, or belong to a copy of the file."""
+    write_scattered("net.onnx")
+    save_model(load_model("net.onnx"), "next.onnx")
+    old = Path("next.onnx.data").read_bytes()
+    path = save_model(load_model("next.onnx"), "next.onnx", force=True)
+    assert set(places(path).values()) == {"next.onnx.1.data"}
+    assert Path("next.onnx.data").read_bytes() == old
+    assert count_bytes(path) == path.stat().st_size + Path("next.onnx.1.data").stat().st_size
+    path = save_model(load_model(onnx.load("next.onnx")), "next.onnx", force=True)
+    assert places(path) == {}
+    assert count_bytes(path) == path.stat().st_size
 
 
 def write_large(width: int, layers: int, activation: str) -> int:

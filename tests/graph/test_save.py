@@ -212,8 +212,13 @@ def test_data_beside_the_file_of_another_model_stay(
     assert all((tmp_path / name).read_bytes() == content for name, content in old.items())
 
 
+@pytest.mark.parametrize("is_beside", [False, True])
 @pytest.mark.parametrize("kind", [TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE, TensorProto.INT8])
-def test_payloads_of_every_element_type(kind: int, tmp_path: Path) -> None:
+def test_payloads_of_every_element_type(
+    kind: int, is_beside: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if is_beside:
+        monkeypatch.setattr(save, "_PROTOBUF_LIMIT", 0)
     proto = a_graph().model()
     values = [float(value) for value in range(-50, 50)] * 8
     proto.graph.initializer.append(helper.make_tensor("extra", kind, [2, 400], values))

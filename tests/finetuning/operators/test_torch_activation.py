@@ -72,3 +72,17 @@ def test_before_version_13_all_axes_from_one_on_are_shared_out(op_type: str, axi
 def test_crossed_bounds_give_the_upper_one() -> None:
     (found,) = call_node("Clip", [torch.tensor([-2.0, 0.0, 2.0]), np.array(1.0), np.array(-1.0)], 13)
     assert found.tolist() == [-1, -1, -1]
+
+
+def test_at_the_bounds_there_is_no_gradient_as_in_torch_s_own_relu6() -> None:
+    gradients = []
+    for compute in (torch.nn.functional.relu6, lambda x: call_node("Clip", [x, np.array(0.0), np.array(6.0)], 13)[0]):
+        x = torch.tensor([-1.0, 0.0, 3.0, 6.0, 7.0], requires_grad=True)
+        compute(x).sum().backward()
+        gradients.append(x.grad)
+    assert torch.equal(*gradients)
+
+
+def test_whole_numbers_are_clipped_too() -> None:
+    (found,) = call_node("Clip", [torch.tensor([-2, 0, 2]), np.array(-1), np.array(1)], 13)
+    assert found.tolist() == [-1, 0, 1]
