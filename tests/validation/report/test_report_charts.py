@@ -73,7 +73,7 @@ def test_histograms_count_every_run_that_is_shown():
         for kind in ("original", "pruned")
     }
     assert counts == {"original": 99, "pruned": 100}
-    assert "1 slower runs not shown" in chart.x_title
+    assert "1 slower run not shown" in chart.x_title
     median_of_pruned = next(path for path in chart.paths if path.kind == "pruned").points[0][0]
     assert max(mark.x + mark.width for mark in of_kind(chart, "pruned")) >= median_of_pruned >= 0
     assert all(0 <= mark.x <= mark.x + mark.width <= 100.001 for mark in chart.marks)

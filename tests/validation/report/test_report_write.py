@@ -109,7 +109,7 @@ def test_the_same_data_make_the_same_page(data, html):
     ("figure", "before", "change"),
     [
         (Figure("MACs", 4e6, 3e6, "count"), "4.00 M", "-25.0 %"),
-        (Figure("size", 2e6, 3e6, "bytes"), "2.00 MB", "50.0 %"),
+        (Figure("size", 2e6, 3e6, "bytes"), "2.00 MB", "+50.0 %"),
         (Figure("accuracy", 0.709, 0.157, "share"), "70.9 %", "-55.2 points"),
         (Figure("accuracy", 0.5, 0.52, "share"), "50.0 %", "+2.0 points"),
         (Figure("latency", 1.0, 0.5, "ms"), "1.00 ms", "-50.0 %"),
