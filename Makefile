@@ -30,7 +30,7 @@ nightly: $(VENV)/.installed-test
 	SRR_ONNX_LARGE=1 $(BIN)/python -m pytest -q -s tests/graph/test_external.py
 
 # Pruned files in every runtime, into docs/deployment.md. models/ says how the five nets come into $(ZOO); DATA is what
-# srr-onnx reads as pictures. `deploy-test` runs the tests that are skipped where the runtimes are missing.
+# srr-onnx reads as pictures, TEXT pictures of text (models/make_text.py) for the net that finds it. `deploy-test` runs the tests that are skipped where the runtimes are missing.
 ZOO ?= zoo
 DATA ?= synthetic
 MODELS ?= $(addprefix $(ZOO)/,resnet50.ts_folded.onnx mobilenet_v2.ts_folded.onnx efficientnet_lite0.ts.onnx \
@@ -39,6 +39,7 @@ DEPLOY := .venv-deploy
 
 deploy-check: $(DEPLOY)/.installed $(DEPLOY)/provider/.installed
 	$(DEPLOY)/bin/python tools/deploy_check.py $(MODELS) --flops 0.44 --data $(DATA) \
+		$(if $(TEXT),--data-for ppocr_det $(TEXT)) \
 		--provider-python $(DEPLOY)/provider/bin/python --write
 
 deploy-test: $(DEPLOY)/.installed

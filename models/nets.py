@@ -266,9 +266,23 @@ def resnet20(num_classes: int) -> ResNet:
     return ResNet(num_classes, num_blocks=3, widths=(16, 32, 64))
 
 
+def resnet56(num_classes: int) -> ResNet:
+    """Make a 56-layer residual network with 16, 32 and 64 channels, about 0.86 million parameters."""
+    return ResNet(num_classes, num_blocks=9, widths=(16, 32, 64))
+
+
 def vgg7_bn(num_classes: int) -> PlainNet:
     """Make a plain network of 7 convolutions with 64 to 256 channels, about 1.7 million parameters."""
     return PlainNet(num_classes, widths=(64, 64, 128, 128, 256, 256, 256), pool_after=frozenset({1, 3, 5}))
+
+
+def vgg16_bn(num_classes: int) -> PlainNet:
+    """Make the 13 convolutions of VGG-16 at half width, 32 to 256 channels, about 3.7 million parameters.
+
+    The global average pool stands where VGG-16 has its fifth max-pool.
+    """
+    widths = (32, 32, 64, 64, 128, 128, 128, 256, 256, 256, 256, 256, 256)
+    return PlainNet(num_classes, widths, pool_after=frozenset({2, 4, 7, 10}))
 
 
 def densenet40(num_classes: int) -> DenseNet:
@@ -288,7 +302,9 @@ def shufflenet_v2(num_classes: int) -> ShuffleNet:
 
 NETS: dict[str, Callable[[int], nn.Module]] = {
     "resnet20": resnet20,
+    "resnet56": resnet56,
     "vgg7_bn": vgg7_bn,
+    "vgg16_bn": vgg16_bn,
     "densenet40": densenet40,
     "mobilenet_v2": mobilenet_v2,
     "shufflenet_v2": shufflenet_v2,

@@ -86,10 +86,16 @@ def check_subject(
 @click.command()
 @click.argument("models", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--flops", default="0.44", show_default=True, help="Share of the MACs to remove.")
-@click.option(
-    "--align", default="off", show_default=True, help="Widths to choose from, as `srr-onnx prune` takes them."
-)
+@click.option("--align", default="8", show_default=True, help="Widths to choose from, as `srr-onnx prune` takes them.")
 @click.option("--data", default="synthetic", show_default=True, help="Pictures: whatever srr-onnx reads.")
+@click.option(
+    "--data-for",
+    "data_for",
+    multiple=True,
+    type=(str, str),
+    metavar="NET DATA",
+    help="Other pictures for one net, by the stem of its file. May be repeated.",
+)
 @click.option(
     "--samples", default=64, show_default=True, help="Pictures to calibrate with; a quarter more is held out."
 )
@@ -103,6 +109,7 @@ def main(
     flops: str,
     align: str,
     data: str,
+    data_for: Sequence[tuple[str, str]],
     samples: int,
     threads: int,
     seconds: float,
@@ -118,7 +125,7 @@ def main(
     ]
     machine = describe_machine()
     facts = {fact: machine[fact] for fact in FACTS} | {
-        "pictures": Path(data).name,
+        "pictures": ", ".join([Path(data).name, *(f"{Path(other).name} for {net}" for net, other in data_for)]),
         "to calibrate with": str(samples),
         "align": align,
     }
@@ -129,7 +136,8 @@ def main(
         folder.mkdir(parents=True, exist_ok=True)
         for model in models:
             try:
-                subject = prepare(model, folder, data, flops=parse_share(flops), align=align, samples=samples)
+                own = dict(data_for).get(model.stem, data)
+                subject = prepare(model, folder, own, flops=parse_share(flops), align=align, samples=samples)
                 agreements += subject.agreements
                 files = [path for pair in subject.pairs.values() for path in pair]
                 wanted = {path: find_reference(path, subject.samples, settings) for path in files}

@@ -29,7 +29,7 @@ from srr_onnx.targets.measuring import measure_shapes
     required=True,
     help="Plan that `prune` wrote.",
 )
-@options.output_option
+@options.make_output_option("pruned")
 @options.input_option
 @options.verify_option
 @click.option(

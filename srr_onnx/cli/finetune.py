@@ -95,13 +95,7 @@ training_options = options.combine(
 
 @click.command()
 @options.model_argument
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path, readable=False),
-    metavar="FILE",
-    help="File to write.  [default: MODEL.finetuned.onnx beside the model]",
-)
+@options.make_output_option("finetuned")
 @click.option(
     "--teacher",
     type=click.Path(path_type=Path, readable=False),
@@ -133,16 +127,9 @@ training_options = options.combine(
 )
 @source_options
 @training_options
-@click.option(
-    "--run-dir",
-    type=click.Path(path_type=Path, readable=False),
-    metavar="FOLDER",
-    help="For checkpoints, logs and settings.  [default: like the output, .run in place of .onnx]",
-)
-@click.option("--resume", is_flag=True, help="Go on with the run that is in this folder.")
+@options.make_run_options("checkpoints, logs and settings", "like the output, .run in place of .onnx")
 @options.input_option
 @options.import_option
-@click.option("--force", is_flag=True, help="Replace a file that exists, or start a run in its folder anew.")
 @options.format_option
 def finetune(
     model: Path,

@@ -32,23 +32,10 @@ from srr_onnx.wording import counted, interval, percent, quantity
     metavar="FILE",
     help="YAML file that says what is done; its keys are the options of the commands, see docs/optimize.md.",
 )
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path, readable=False),
-    metavar="FILE",
-    help="File to write.  [default: MODEL.optimized.onnx beside the model]",
-)
-@click.option(
-    "--run-dir",
-    type=click.Path(path_type=Path, readable=False),
-    metavar="FOLDER",
-    help="For what every stage makes, and the report.  [default: MODEL.optimize beside the model]",
-)
-@click.option("--resume", is_flag=True, help="Go on with the run that is in this folder.")
+@options.make_output_option("optimized")
+@options.make_run_options("what every stage makes, and the report", "MODEL.optimize beside the model")
 @options.input_option
 @options.import_option
-@click.option("--force", is_flag=True, help="Replace a file that exists, or start a run in its folder anew.")
 @options.format_option
 def optimize(
     model: Path,

@@ -112,13 +112,38 @@ def _import_modules(ctx: click.Context, param: click.Parameter, modules: Sequenc
 
 
 model_argument = click.argument("model", type=click.Path(path_type=Path, readable=False))
-output_option = click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path, readable=False),
-    metavar="FILE",
-    help="File to write.  [default: MODEL.pruned.onnx beside the model]",
-)
+
+
+def make_output_option(kind: str) -> Decorator:
+    """Make the option of the file to write, named after the model and what it becomes; see `default_output`."""
+    return click.option(
+        "-o",
+        "--output",
+        type=click.Path(path_type=Path, readable=False),
+        metavar="FILE",
+        help=f"File to write.  [default: MODEL.{kind}.onnx beside the model]",
+    )
+
+
+def make_run_options(content: str, default: str) -> Decorator:
+    """Make the options of the folder that a run is kept in.
+
+    Args:
+        content: What is kept.
+        default: What the folder is called where none is named.
+    """
+    return combine(
+        click.option(
+            "--run-dir",
+            type=click.Path(path_type=Path, readable=False),
+            metavar="FOLDER",
+            help=f"For {content}.  [default: {default}]",
+        ),
+        click.option("--resume", is_flag=True, help="Go on with the run that is in this folder."),
+        click.option("--force", is_flag=True, help="Replace a file that exists, or start a run in its folder anew."),
+    )
+
+
 input_option = click.option(
     "--input",
     "inputs",

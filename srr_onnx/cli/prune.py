@@ -45,7 +45,7 @@ _WITH_LOSSLESS = frozenset(
 
 @click.command()
 @options.model_argument
-@options.output_option
+@options.make_output_option("pruned")
 @click.option(
     "--flops", callback=options.read_share, metavar="SHARE", help="Share of the FLOPs to remove: 0.44 or 44%."
 )

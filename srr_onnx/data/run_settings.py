@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from srr_onnx.data.dataset import Dataset
-from srr_onnx.errors import OutputError, SrrError
-from srr_onnx.graph.save import write_atomically
+from srr_onnx.errors import SrrError
+from srr_onnx.graph.save import make_folder, write_atomically
 
 SETTINGS = "settings.json"
 # Samples whose content is looked at to tell data apart, besides the names and labels of all.
@@ -56,10 +56,7 @@ def begin_run(
                 "another --run-dir"
             )
         clear()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"the folder {str(folder)!r} cannot be made: {error.strerror}") from error
+    make_folder(folder)
     with write_atomically(folder / SETTINGS) as file:
         file.write(text.encode())
 

@@ -133,6 +133,18 @@ def check_target(target: Path, force: bool, option: str = "-o") -> None:
         raise OutputError(f"the folder {str(final.parent)!r} is not writable: choose another with {option}")
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder and those it lies in, where they are missing.
+
+    Raises:
+        OutputError: It cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"the folder {str(folder)!r} cannot be made: {error.strerror}") from error
+
+
 @contextlib.contextmanager
 def write_atomically(target: Path) -> Iterator[IO[bytes]]:
     """Open a temporary file beside the target that takes its place when the block ends well.

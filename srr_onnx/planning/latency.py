@@ -7,10 +7,11 @@ outputs count for what they are worth on the machine: a convolution with half it
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -181,12 +182,8 @@ class LatencyPrice:
 
     def cost_without(self, removed: Sequence[int]) -> int:
         """Nanoseconds where groups have lost so many units, by group number; the present widths stay."""
-        for number, count in enumerate(removed):
-            self._widths.remove(number, count)
-        cost = self.cost()
-        for number, count in enumerate(removed):
-            self._widths.remove(number, -count)
-        return cost
+        with self._without(removed):
+            return self.cost()
 
     def list_slowest(self, removed: Sequence[int], count: int) -> list[tuple[str, float]]:
         """Find the nodes that take longest where groups have lost so many units; the present widths stay.
@@ -199,13 +196,18 @@ class LatencyPrice:
             Labels and nanoseconds, the longest first.
         """
         times: dict[str, float] = {}
-        for number, lost in enumerate(removed):
-            self._widths.remove(number, lost)
-        for number, name in enumerate(self._names):
-            times[name] = times.get(name, 0.0) + self._sum([number])
-        for number, lost in enumerate(removed):
-            self._widths.remove(number, -lost)
+        with self._without(removed):
+            for number, name in enumerate(self._names):
+                times[name] = times.get(name, 0.0) + self._sum([number])
         return sorted(times.items(), key=lambda entry: -entry[1])[:count]
+
+    @contextlib.contextmanager
+    def _without(self, removed: Sequence[int]) -> Iterator[None]:
+        for number, count in enumerate(removed):
+            self._widths.remove(number, count)
+        yield
+        for number, count in enumerate(removed):
+            self._widths.remove(number, -count)
 
     def _sum(self, numbers: Iterable[int]) -> float:
         terms = (self._terms[number] for number in numbers)

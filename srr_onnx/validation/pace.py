@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -29,6 +30,8 @@ Tell = Callable[[str, int, int], None]
 
 # Faster by less than this is not faster: the fastest of many runs differs by as much between processes.
 _NOTICED = 0.02
+# A result that misses its goal was disturbed, perhaps: the same widths met it while planning.
+_MOST_CHECKS = 4
 
 
 def choose_alignment(
@@ -181,16 +184,16 @@ def compare_pace(
     tell("time", 0, 1)
     clocks, target = clocks or Clocks(), target or Target(threads=1)
     feeds = make_batch(model, target.batch)
-    before, after = clocks.models([model, pruned], feeds, target)
-    goal = (1 - facts["goal_share"]) * before if facts else None
-    if goal is not None and after > (1 + CLOSE) * goal:  # disturbed, perhaps
+    for _ in range(_MOST_CHECKS):
         before, after = clocks.models([model, pruned], feeds, target)
-        goal = (1 - facts["goal_share"]) * before
-        if after > (1 + CLOSE) * goal:
-            raise PlanError(
-                f"the result takes {after / 1e6:.3g} ms of the original's {before / 1e6:.3g}, the goal was "
-                f"{goal / 1e6:.3g} ms: it was met while planning, so the machine may be busy; nothing was written"
-            )
+        goal = (1 - facts["goal_share"]) * before if facts else math.inf
+        if after <= (1 + CLOSE) * goal:
+            break
+    else:
+        raise PlanError(
+            f"the result takes {after / 1e6:.3g} ms of the original's {before / 1e6:.3g}, the goal was "
+            f"{goal / 1e6:.3g} ms: it was met while planning, so the machine may be busy; nothing was written"
+        )
     is_faster = after < (1 - _NOTICED) * before
     slower = [] if is_faster else clocks.slower(model, pruned, feeds, target, before)
     return {
@@ -199,5 +202,5 @@ def compare_pace(
         "after_ms": after / 1e6,
         "is_faster": is_faster,
         "slower": slower,
-        **({} if goal is None else {"goal_ms": goal / 1e6, **facts}),
+        **({"goal_ms": goal / 1e6, **facts} if facts else {}),
     }

@@ -207,9 +207,8 @@ def _compare_sizes(reference: Model, candidate: Model) -> str:
     first, second = (
         ", ".join(f"{name} {shape(sizes)}" for name, sizes in model.inputs.items()) for model in (reference, candidate)
     )
-    return (
-        "" if first == second else f"MACs are those of one run: of {first} in the reference, {second} in the candidate"
-    )
+    text = f"MACs are those of one run: of {first} in the reference, {second} in the candidate"
+    return "" if first == second else text
 
 
 def _check_limits(limits: _Limits, model: Model, *, has_data: bool) -> None:

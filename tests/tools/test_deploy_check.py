@@ -184,6 +184,10 @@ def test_a_difference_is_relative_to_the_largest_element_of_its_output():
     assert measure_error(nothing, [*wanted, {"a": np.array([1e-3, 0.0]), "b": np.zeros(1)}]) == pytest.approx(2.5e-4)
     assert measure_error(wanted, [{"a": np.array([[1.0], [-4.0]]), "b": np.array(100.0), "c": np.array(0)}]) == 0
     assert math.isinf(measure_error(wanted, [{"a": np.array([1.0, -4.0])}]))
+    little = [{"a": np.array([1e-6]), "b": np.array([1.0])}]
+    given = [{"a": np.array([2e-6]), "b": np.array([1.0])}]
+    assert measure_error(little, given) == pytest.approx(1.0)
+    assert measure_error(little, given, wanted) == pytest.approx(2.5e-7)
 
 
 def test_a_reference_that_is_no_number_agrees_with_nothing():

@@ -20,7 +20,8 @@ from deploy.runtimes import REFERENCE, Runtime, environment
 
 Outputs = Sequence[Mapping[str, Array]]
 
-# Largest difference of any element from onnxruntime's, relative to the largest element of that output. Rounding of
+# Largest difference of any element from onnxruntime's, relative to the largest element of that output or, of a pruned
+# file, of the original's: what a net finds after pruning may be next to nothing on some pictures. Rounding of
 # float32 in another order gives 1e-7 to 1e-4 on deep nets; a wrong channel gives 1e-1 and more.
 TOLERANCE = 1e-3
 # Of int8 copies: a number that one runtime rounds up and another down is a step of a 256th off, layer by layer.
@@ -109,19 +110,21 @@ def find_reference(path: Path, samples: Outputs, settings: Settings) -> Outputs:
     return found.outputs
 
 
-def measure_error(wanted: Outputs, given: Outputs) -> float:
+def measure_error(wanted: Outputs, given: Outputs, scale: Outputs = ()) -> float:
     """Largest difference of any element, relative to the largest element of the same output on any sample.
 
     Args:
         wanted: The reference's outputs per sample.
         given: The runtime's. It may give them more names than one, and leave out axes of one element.
+        scale: More outputs whose elements count in what is the largest.
 
     Returns:
         The difference; infinite where an output is missing or of another size, or either holds what is not finite.
     """
     worst = 0.0
     for name in wanted[0]:
-        largest, difference = np.finfo(np.float32).tiny, 0.0
+        sizes = [np.abs(outputs[name].astype(np.float64)).max(initial=0.0) for outputs in scale]
+        largest, difference = max([np.finfo(np.float32).tiny, *sizes]), 0.0
         for one, other in zip(wanted, given, strict=True):
             if name not in other or other[name].size != one[name].size:
                 return math.inf
@@ -165,7 +168,7 @@ def judge(
             f"cannot run here: {original.problem}" if original.problem else f"not installed: {runtime.install}"
         )
     errors = [
-        math.nan if found.problem else measure_error(reference, found.outputs)
+        math.nan if found.problem else measure_error(reference, found.outputs, wanted[0])
         for found, reference in zip((original, pruned), wanted, strict=True)
     ]
     if original.problem and pruned.problem:
