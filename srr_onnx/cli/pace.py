@@ -56,7 +56,7 @@ def _describe_latency(facts: Mapping[str, Any], latency: Mapping[str, Any]) -> s
     if "goal_ms" in latency:
         plans = len(latency["rounds"])
         goal = duration(latency["goal_ms"] / 1e3)
-        text += f"; goal {goal}, {counted(plans, 'plan')} measured" if plans else f"; {goal} was met already"
+        text += f"; goal {goal}, {counted(plans, 'plan')} measured" if plans else "; its goal was met already"
     if latency.get("table_error") is not None:
         last = latency["rounds"][-1]
         text += f"; the table said {last['predicted_ms']:.3g} ms, the run {last['measured_ms']:.3g} ms"
