@@ -70,6 +70,18 @@ def test_what_is_wrong_is_found(what: str, tmp_path: Path, monkeypatch: pytest.M
     assert bridge_sweep.sweep_one(path)["outcome"].startswith(f"FALLS SHORT: {found}")
 
 
+def test_what_a_rounding_of_the_input_does_too_is_no_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    g = Graph(opset=17)
+    x = g.conv(g.input("x", (1, 3, 8, 8)), 4)
+    far = g("Sub", x, g.constant(np.float32(1e6)))
+    g.output(g("Add", far, g.constant(np.float32(1e6))))  # what is left of the sum is its rounding
+    onnx.save(g.model(), tmp_path / "net.onnx")
+    monkeypatch.setattr(bridge_sweep, "TOLERANCE", -1.0)
+    row = bridge_sweep.sweep_one(tmp_path / "net.onnx")
+    assert row["outcome"].startswith("agrees; the module differs by")
+    assert "the written file differs by" in row["outcome"]
+
+
 def test_a_tensor_that_others_read_too_parts(tmp_path: Path) -> None:
     g = Graph(opset=17)
     zeros, ones = (g.constant(np.full(4, value, np.float32), name) for value, name in ((0, "zeros"), (1, "ones")))
