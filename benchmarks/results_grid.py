@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from itertools import product
 
-from accuracy_grid import EMOJI, LEAST_SQUARES, NONE, RECALIBRATED, REDUCTIONS, SEEDS
+from accuracy_grid import EMOJI, LEAST_SQUARES, NONE, RECALIBRATED, SEEDS
 from accuracy_subjects import BUNDLED
 
 from srr_onnx.finetuning.options import TrainingOptions
@@ -34,11 +34,13 @@ Way = tuple[str, str]
 
 _UNTRAINED: tuple[Way, ...] = tuple(product((NONE, LEAST_SQUARES), (NONE, RECALIBRATED)))
 _ALL: tuple[Way, ...] = (*_UNTRAINED, *product((NONE, LEAST_SQUARES), TRAININGS))
-# Of large networks not everything is trained that could be.
-_FEW: tuple[Way, ...] = (*_UNTRAINED, (NONE, LABELS), (LEAST_SQUARES, LABELS), (LEAST_SQUARES, DISTILLATION))
+# Where not everything can be trained: either start on labels, and without labels what suits that best.
+_FEW: tuple[Way, ...] = (*_UNTRAINED, (NONE, LABELS), (LEAST_SQUARES, LABELS))
+_DISTILLED: tuple[Way, ...] = (*_FEW, (LEAST_SQUARES, DISTILLATION))
 _SMALL: tuple[Way, ...] = (*_UNTRAINED[:3], (NONE, LABELS), (LEAST_SQUARES, DISTILLATION))
-_RIVALS_ALL: tuple[Way, ...] = ((NONE, NONE), (NONE, RECALIBRATED), (NONE, LABELS), (NONE, DISTILLATION))
-_RIVALS_FEW = _RIVALS_ALL[:3]
+_CONTROL: tuple[Way, ...] = ((NONE, NONE), (NONE, LABELS))
+# The rivals compensate nothing.
+_RIVALS: tuple[Way, ...] = ((NONE, NONE), (NONE, RECALIBRATED), (NONE, LABELS))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,36 +73,45 @@ class Unit:
         return self.net, self.split, self.seed, self.images
 
 
-def _list_units(net: str, split: str, seed: int, reduction: float, *, is_large: bool = False) -> Iterator[Unit]:
-    """One network at one reduction, the control that is only trained first."""
-    yield Unit(net, split, seed, UNPRUNED, 0.0, ((NONE, NONE), (NONE, LABELS)))
-    for criterion in MAIN_CRITERIA if is_large else CRITERIA:
-        yield Unit(net, split, seed, criterion, reduction, _FEW if is_large else _ALL)
-    for criterion in MAIN_RIVALS if is_large else RIVALS:
-        yield Unit(net, split, seed, criterion, reduction, _RIVALS_FEW if is_large else _RIVALS_ALL)
+def _list_all(net: str, split: str, seed: int, reduction: float) -> Iterator[Unit]:
+    """One network at one reduction by every criterion, the control that is only trained first."""
+    yield Unit(net, split, seed, UNPRUNED, 0.0, _CONTROL)
+    for criterion in CRITERIA:
+        ways = _ALL if reduction == 0.44 else _DISTILLED
+        yield Unit(net, split, seed, criterion, reduction, ways)
+    for criterion in RIVALS:
+        yield Unit(net, split, seed, criterion, reduction, _RIVALS)
+
+
+def _list_main(net: str, split: str, seed: int) -> Iterator[Unit]:
+    """One network at 44 % by the criteria that matter most."""
+    yield Unit(net, split, seed, UNPRUNED, 0.0, _CONTROL)
+    for criterion in MAIN_CRITERIA:
+        yield Unit(net, split, seed, criterion, 0.44, _DISTILLED if criterion == "reconstruction" else _FEW)
+    for criterion in MAIN_RIVALS:
+        yield Unit(net, split, seed, criterion, 0.44, _RIVALS)
 
 
 def _list_first() -> Iterator[Unit]:
     for seed in SEEDS:
-        yield from _list_units("resnet20", EMOJI, seed, 0.44)
-
-
-def _list_others() -> Iterator[Unit]:
-    for net in ("vgg7_bn", "resnet56", "mobilenet_v2", "vgg16_bn", "shufflenet_v2"):
-        yield from _list_units(net, EMOJI, 0, 0.44, is_large=True)
+        yield from _list_all("resnet20", EMOJI, seed, 0.44)
 
 
 def _list_reductions() -> Iterator[Unit]:
-    for seed, reduction in product(SEEDS, REDUCTIONS):
-        if reduction != 0.44:
-            yield from _list_units("resnet20", EMOJI, seed, reduction)
+    for reduction, seed in product((0.6, 0.3), SEEDS):
+        yield from _list_all("resnet20", EMOJI, seed, reduction)
+
+
+def _list_others() -> Iterator[Unit]:
+    for net in ("vgg7_bn", "mobilenet_v2", "resnet56", "shufflenet_v2", "vgg16_bn"):
+        yield from _list_main(net, EMOJI, 0)
 
 
 def _list_rest() -> Iterator[Unit]:
-    yield from _list_units("resnet20", "image", 0, 0.44, is_large=True)
-    yield from _list_units("densenet40", EMOJI, 0, 0.44, is_large=True)
+    yield from _list_main("resnet20", "image", 0)
     for seed in SEEDS[1:]:
-        yield from _list_units("vgg7_bn", EMOJI, seed, 0.44, is_large=True)
+        yield from _list_main("vgg7_bn", EMOJI, seed)
+    yield from _list_main("densenet40", EMOJI, 0)
 
 
 def _list_photos() -> Iterator[Unit]:
@@ -127,8 +138,8 @@ def list_small() -> Iterator[Unit]:
 PARTS: dict[str, Callable[[], Iterator[Unit]]] = {
     "first": _list_first,
     "rates": _list_rates,
-    "others": _list_others,
-    "photos": _list_photos,
     "reductions": _list_reductions,
+    "photos": _list_photos,
+    "others": _list_others,
     "rest": _list_rest,
 }

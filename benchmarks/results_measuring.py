@@ -20,7 +20,8 @@ from accuracy_rows import Row
 from accuracy_subjects import load_subject
 from machine import ROOT
 
-from srr_onnx import Model, Plan, SrrError, count_cost, fine_tune, load_model, save_model
+import srr_onnx
+from srr_onnx import Model, Plan, SrrError, count_cost, load_model, save_model
 
 KEY = ("net", "split", "seed", "images", "criterion", "reduction", "compensation", "training", "epochs", "lr")
 FIELDS = (*KEY, "removed", "baseline", "accuracy", "agreement", "kl", "seconds", "hits")
@@ -85,7 +86,7 @@ def work(places: Places, jobs: Any, answers: Any) -> None:
             try:
                 for row in measure(bench, unit, keys, places):
                     answers.put(row)
-            except (SrrError, subprocess.CalledProcessError) as error:
+            except SrrError as error:
                 answers.put(f"{unit.net} {unit.criterion} {unit.reduction}: {error}")
     answers.put(None)
 
@@ -103,8 +104,7 @@ def measure(bench: Bench, unit: grid.Unit, keys: Sequence[tuple[str, ...]], plac
         A row per way; its seconds are those of a core since the one before.
 
     Raises:
-        SrrError: The network cannot be pruned or trained so.
-        CalledProcessError: The rival cannot prune it.
+        SrrError: The network cannot be pruned or trained so, be it by a rival.
     """
     ways, original = list_keys(unit), bench.subject.model
     started = _read_clock()
@@ -151,7 +151,9 @@ def _prune(bench: Bench, unit: grid.Unit, places: Places) -> tuple[Model, Plan |
         name, _, allocation = unit.criterion.removeprefix("torch-pruning ").partition(", ")
         command = [str(places.rivals), str(_RIVAL), unit.net, str(source), str(target)]
         command += ["--flops", str(unit.reduction), "--importance", name, f"--{allocation or 'uniform'}"]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        run = subprocess.run(command, capture_output=True, text=True, check=False)
+        if run.returncode:
+            raise SrrError(f"{unit.criterion} cannot prune it: {(run.stderr.strip().splitlines() or ['?'])[-1]}")
         return load_model(target), None
 
 
@@ -165,7 +167,8 @@ def _train(bench: Bench, model: Model, plan: Plan | None, unit: grid.Unit, train
         assert subject.labels is not None, "networks without labels are not trained on any"
         data = [(images[part], subject.labels[part]) for part in parts]
     with tempfile.TemporaryDirectory() as folder:
-        found = fine_tune(
+        # by its full name, as that loads torch only here
+        found = srr_onnx.fine_tune(
             model,
             data=data,
             teacher=None if has_labels else subject.model,

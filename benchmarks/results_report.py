@@ -14,6 +14,7 @@ import results_plots
 from accuracy_grid import EMOJI, LEAST_SQUARES, NONE, RECALIBRATED, REDUCTIONS
 from accuracy_rows import Row, Rows, describe_net, find_chance, make_table, mean, spread
 from machine import ROOT, describe_machine
+from results_measuring import KEY, list_keys
 
 sys.path.insert(0, str(ROOT / "tools"))
 from markers import replace_between
@@ -59,6 +60,7 @@ def write_report(rows: Rows, page: Path) -> None:
     tables = {
         "machine": _show_machine(rows),
         "setting": _show_setting(rows),
+        "missing": _show_missing(rows),
         "rates": _show_rates(rows),
         "tables": "\n\n".join(_show_tables(rows)),
         "pairs": "\n\n".join(_show_pairs(rows)),
@@ -89,6 +91,18 @@ def _show_setting(rows: Rows) -> str:
         before = [f"{row['accuracy']:.1%}" for row in part.select(training=NONE)]
         lines.append([describe_net(net, split), ", ".join(before), ", ".join(trained), ", ".join(seconds)])
     return make_table(("net", "as it is", "fine-tuned without pruning", "seconds of that"), lines)
+
+
+def _show_missing(rows: Rows) -> str:
+    """What the grid has and the rows have not."""
+    known = {tuple(str(row[field]) for field in KEY) for row in rows}
+    wanted = dict[str, dict[tuple[str, ...], bool]]()
+    for unit in (unit for part in grid.PARTS.values() for unit in part()):
+        place = f"{describe_net(unit.net, unit.split)} {unit.seed}"
+        wanted.setdefault(place, {}).update({key: key in known for key in list_keys(unit)})
+    lacking = {place: sum(not is_there for is_there in found.values()) for place, found in wanted.items()}
+    texts = [f"{place} ({count} of {len(wanted[place])} rows)" for place, count in lacking.items() if count]
+    return f"Not measured: {', '.join(texts)}." if texts else "Everything that is to be measured was."
 
 
 def _show_rates(rows: Rows) -> str:
