@@ -50,6 +50,7 @@ def measure_all(
     os.environ["OMP_NUM_THREADS"] = "1"
     context = multiprocessing.get_context("spawn")
     jobs, answers = context.Queue(), context.Queue()
+    count = 0
     for unit in units:
         if unit.criterion in grid.RIVALS and places.rivals is None:
             continue
@@ -57,7 +58,9 @@ def measure_all(
         known.update(keys)  # the control of a network stands in several parts of the grid
         if keys:
             jobs.put((unit, keys))
-    workers = [context.Process(target=work, args=(places, jobs, answers), daemon=True) for _ in range(processes)]
+            count += 1
+    busy = range(min(processes, count))
+    workers = [context.Process(target=work, args=(places, jobs, answers), daemon=True) for _ in busy]
     for worker in workers:
         jobs.put(None)
         worker.start()

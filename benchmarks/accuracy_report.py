@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 import accuracy_grid as grid
 import accuracy_plots
-from accuracy_rows import Row, Rows, describe_net, find_chance, make_table, mean, spread
+from accuracy_rows import Row, Rows, describe_net, find_chance, mean, spread
 from machine import ROOT
+from report import make_table
 
 sys.path.insert(0, str(ROOT / "tools"))
 from markers import replace_between

@@ -78,9 +78,3 @@ def spread(rows: Sequence[Row], field: str) -> str:
 def describe_net(net: str, split: str) -> str:
     """Name of a net, and of its split where there are two."""
     return f"{net}, random split" if split == "image" else net
-
-
-def make_table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """Put cells into Markdown; the first column is text, the others are numbers."""
-    rule = "|---|" + "--:|" * (len(header) - 1)
-    return "\n".join([f"| {' | '.join(header)} |", rule, *(f"| {' | '.join(line)} |" for line in lines)])

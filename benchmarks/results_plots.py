@@ -18,16 +18,19 @@ _PANELS = (
 _LINES = (*grid.CRITERIA, *grid.MAIN_RIVALS)
 
 
-def draw_all(rows: Rows, folder: Path) -> None:
+def draw_all(rows: Rows, folder: Path) -> str:
     """Draw the plot of the network that was measured at every reduction, if it was.
 
     Args:
         rows: What was measured on the test images.
         folder: Made where there is none.
+
+    Returns:
+        What shows the plot on a page beside the folder; empty where there is nothing to draw.
     """
-    whole = rows.select(net="resnet20", split=EMOJI)
+    whole = Rows(row for row in rows.select(net="resnet20", split=EMOJI) if row["reduction"])
     if not whole:
-        return
+        return ""
     folder.mkdir(exist_ok=True)
     figure, axes = open_figure("resnet20: change of accuracy, points", len(_PANELS))
     for number, criterion in enumerate(_LINES):
@@ -42,3 +45,4 @@ def draw_all(rows: Rows, folder: Path) -> None:
     handles = {name: line for axis in axes for line, name in zip(*axis.get_legend_handles_labels(), strict=True)}
     figure.legend(handles.values(), handles.keys(), fontsize=7, loc="outside lower center", ncols=5)
     save_figure(figure, folder / "results_trained.svg")
+    return f"![Change of accuracy against the share of MACs removed]({folder.name}/results_trained.svg)"

@@ -12,8 +12,9 @@ import numpy as np
 import results_grid as grid
 import results_plots
 from accuracy_grid import EMOJI, LEAST_SQUARES, NONE, RECALIBRATED, REDUCTIONS
-from accuracy_rows import Row, Rows, describe_net, find_chance, make_table, mean, spread
+from accuracy_rows import Row, Rows, describe_net, find_chance, mean, spread
 from machine import ROOT, describe_machine
+from report import make_table
 from results_measuring import KEY, list_keys
 
 sys.path.insert(0, str(ROOT / "tools"))
@@ -57,12 +58,13 @@ def write_report(rows: Rows, page: Path) -> None:
         rows: What was measured.
         page: The page, with markers; one without text is made where there is none.
     """
+    plot = results_plots.draw_all(rows.select(images=grid.TEST), page.parent / "images")
     tables = {
         "machine": _show_machine(rows),
         "setting": _show_setting(rows),
         "missing": _show_missing(rows),
         "rates": _show_rates(rows),
-        "tables": "\n\n".join(_show_tables(rows)),
+        "tables": "\n\n".join([plot, *_show_tables(rows)]).strip(),
         "pairs": "\n\n".join(_show_pairs(rows)),
         "photos": _show_photos(rows),
     }
@@ -70,7 +72,6 @@ def write_report(rows: Rows, page: Path) -> None:
         page.write_text("\n".join(f"<!-- {name} -->\n<!-- /{name} -->" for name in tables), encoding="utf-8")
     for name, text in tables.items():
         replace_between(page, name, text)
-    results_plots.draw_all(rows.select(images=grid.TEST), page.parent / "images")
 
 
 def _show_machine(rows: Rows) -> str:

@@ -44,9 +44,8 @@ def test_every_row_is_measured(rows):
 
 
 def test_training_helps_a_network_that_is_not_compensated(rows):
-    for criterion in ("reconstruction", "l1"):
-        gain = take(rows, criterion, NONE, grid.LABELS)["change"] - take(rows, criterion, NONE, NONE)["change"]
-        assert gain > 20
+    gain = take(rows, "l1", NONE, grid.LABELS)["change"] - take(rows, "l1", NONE, NONE)["change"]
+    assert gain > 20
 
 
 def test_least_squares_leave_little_to_train(rows):
@@ -56,12 +55,12 @@ def test_least_squares_leave_little_to_train(rows):
 
 
 def test_distillation_follows_the_original(rows):
-    assert take(rows, "l1", LEAST_SQUARES, grid.DISTILLATION)["agreement"] > 0.8
+    assert take(rows, "reconstruction", LEAST_SQUARES, grid.DISTILLATION)["agreement"] > 0.8
 
 
 def test_the_page_is_written_and_a_second_run_measures_nothing(rows, folder):
     page, table = (folder / "page.md").read_text(), (folder / "rows.csv").read_bytes()
-    assert "| resnet20, 44% removed | nothing | recalibrated | labels |" in page
+    assert "| resnet20, 44% removed | nothing | recalibrated | labels | least squares | " in page
     assert page.count("\n| reconstruction | ") == 1
     assert "| reconstruction + least squares against l1 + labels | " in page
     again = run(folder)
