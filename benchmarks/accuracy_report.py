@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
 import accuracy_grid as grid
 import accuracy_plots
-from accuracy_rows import Row, Rows, describe_net, mean, spread
+from accuracy_rows import Row, Rows, describe_net, find_chance, mean, spread
 from machine import ROOT
+from report import make_table
 
 sys.path.insert(0, str(ROOT / "tools"))
 from markers import replace_between
@@ -125,16 +125,11 @@ def _compare_with_none(rows: Rows, way: str) -> tuple[str, str]:
 
 
 def _is_chance(row: Row) -> bool:
-    """Whether more images are spoiled than gained, against none, by no more than chance.
+    """Whether more images are spoiled than gained, against none, by no more than chance (at 5 %).
 
-    Source:
-        McNemar, "Note on the sampling error of the difference between correlated proportions", Psychometrika 12, 1947;
-        exact form, two-sided at 5 %. Where there are no counts (no labels, or older rows), no loss is taken for chance.
+    Where there are no counts (no labels, or older rows), no loss is taken for chance.
     """
-    if row["spoiled"] is None:
-        return False
-    changed = row["gained"] + row["spoiled"]
-    return sum(math.comb(changed, count) for count in range(row["spoiled"], changed + 1)) > 0.025 * 2**changed
+    return row["spoiled"] is not None and find_chance(row["gained"], row["spoiled"]) > 0.05
 
 
 def _is_guess(row: Row) -> bool:
@@ -160,11 +155,6 @@ def _identify(row: Row) -> tuple[object, ...]:
     return tuple(row[field] for field in ("net", "split", "seed", "domain", "samples", "criterion", "reduction"))
 
 
-def _make_table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    rule = "|---|" + "--:|" * (len(header) - 1)
-    return "\n".join([f"| {' | '.join(header)} |", rule, *(f"| {' | '.join(line)} |" for line in lines)])
-
-
 def _show_setting(rows: Rows) -> str:
     lines = []
     for net, split in rows.combinations("net", "split"):
@@ -173,7 +163,7 @@ def _show_setting(rows: Rows) -> str:
         shown = ", ".join("" if base is None else f"{base:.1%}" for _, base in sorted(bases.items()))
         what = {"emoji": "unseen emoji", "image": "images drawn at random"}.get(split, grid.REAL.get(net, ""))
         lines.append([describe_net(net, split), what, str(len(bases)), shown or "no labels"])
-    return _make_table(("net", "measured on", "trainings", "accuracy before pruning"), lines)
+    return make_table(("net", "measured on", "trainings", "accuracy before pruning"), lines)
 
 
 def _show_main(rows: Rows, net: str, split: str) -> str:
@@ -185,7 +175,7 @@ def _show_main(rows: Rows, net: str, split: str) -> str:
             parts = [found.select(criterion=criterion, way=way, reduction=r) for r in grid.REDUCTIONS]
             if any(parts):
                 lines.append([f"{criterion}: {label}", *(spread(part, "change") for part in parts)])
-    return _make_table((describe_net(net, split), *(f"{r:.0%} removed" for r in grid.REDUCTIONS)), lines)
+    return make_table((describe_net(net, split), *(f"{r:.0%} removed" for r in grid.REDUCTIONS)), lines)
 
 
 def _show_criteria(rows: Rows) -> str:
@@ -197,7 +187,7 @@ def _show_criteria(rows: Rows) -> str:
             at = [spread(found.select(criterion=criterion, way=way, reduction=0.44), "change") for way in ways]
             at.append(spread(found.select(criterion=criterion, way=grid.LEAST_SQUARES, reduction=0.6), "change"))
             lines.append([f"{net}: {criterion}", *at])
-    return _make_table(("", *(f"44%: {way}" for way in ways), "60%: least squares"), lines)
+    return make_table(("", *(f"44%: {way}" for way in ways), "60%: least squares"), lines)
 
 
 def _show_domain(rows: Rows) -> str:
@@ -218,7 +208,7 @@ def _show_domain(rows: Rows) -> str:
                 if foreign:
                     shown = [f"{net}, {reduction:.0%}: {criterion}, {way}", spread(own, "change")]
                     lines.append([*shown, spread(foreign, "change")])
-    return _make_table(("", "512 emoji", "286 photographs"), lines)
+    return make_table(("", "512 emoji", "286 photographs"), lines)
 
 
 def _show_images(rows: Rows) -> str:
@@ -231,7 +221,7 @@ def _show_images(rows: Rows) -> str:
             part = found.select(criterion=criterion, way=way)
             parts = [part.select(samples=number, **({"seed": 0} if number != 512 else {})) for number in numbers]
             lines.append([f"{net}: {criterion}, {way}", *(spread(part, "change") for part in parts)])
-    return _make_table(("44% removed", *map(str, numbers)), lines)
+    return make_table(("44% removed", *map(str, numbers)), lines)
 
 
 def _show_made_up(rows: Rows) -> str:
@@ -249,7 +239,7 @@ def _show_made_up(rows: Rows) -> str:
             name = "least squares on made-up pictures" if way == grid.LEAST_SQUARES else way
             if any(shown):
                 lines.append([f"{describe_net(net, split)}: {criterion}, {name}", *shown])
-    return _make_table(("change of accuracy (divergence, nats)", *(f"{r:.0%} removed" for r in reductions)), lines)
+    return make_table(("change of accuracy (divergence, nats)", *(f"{r:.0%} removed" for r in reductions)), lines)
 
 
 def _show_real(rows: Rows) -> str:
@@ -266,4 +256,4 @@ def _show_real(rows: Rows) -> str:
                 found = rows.select(net=net, domain="own", criterion=criterion, way=way, reduction=reduction)
                 cells.append(" / ".join(text for show in shown if (text := show(found[0]))) if found else "")
             lines.append([f"{net}: {criterion}, {way}", *cells])
-    return _make_table(("", *(f"{r:.0%} removed" for r in grid.REAL_REDUCTIONS)), lines)
+    return make_table(("", *(f"{r:.0%} removed" for r in grid.REAL_REDUCTIONS)), lines)

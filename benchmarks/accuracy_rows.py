@@ -1,17 +1,18 @@
-"""The rows of accuracy_without_training.py as values: picked, averaged and written down."""
+"""The rows of accuracy_without_training.py and accuracy.py as values: picked, averaged and written down."""
 
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 Row = dict[str, Any]
 
-_INTEGERS = ("seed", "samples", "used", "recalibrated")
+_INTEGERS = ("seed", "samples", "used", "recalibrated", "epochs")
 _COUNTS = ("gained", "spoiled")
-_NUMBERS = ("reduction", "removed", "baseline", "accuracy", "agreement", "kl", "narrowest", "guess")
+_NUMBERS = ("reduction", "removed", "baseline", "accuracy", "agreement", "kl", "narrowest", "guess", "lr", "seconds")
 
 
 class Rows(list[Row]):
@@ -33,12 +34,31 @@ def parse_rows(path: Path) -> Rows:
     with path.open(newline="", encoding="utf-8") as file:
         rows = Rows(csv.DictReader(file))
     for row in rows:
-        row |= {field: int(row[field]) for field in _INTEGERS}
-        row |= {field: int(row[field]) if row[field] else None for field in _COUNTS}
-        row |= {field: float(row[field]) if row[field] else None for field in _NUMBERS}
+        row |= {field: int(row[field]) for field in _INTEGERS if field in row}
+        row |= {field: int(row[field]) if row[field] else None for field in _COUNTS if field in row}
+        row |= {field: float(row[field]) if row[field] else None for field in _NUMBERS if field in row}
         has_labels = row["accuracy"] is not None and row["baseline"] is not None
         row["change"] = 100 * (row["accuracy"] - row["baseline"]) if has_labels else None
     return rows
+
+
+def find_chance(gained: int, lost: int) -> float:
+    """Tell how likely two models that are equally good differ this much on the same images.
+
+    Args:
+        gained: Images that only the first is right on.
+        lost: Images that only the second is right on.
+
+    Returns:
+        Probability of a difference at least this large, of either sign.
+
+    Source:
+        McNemar, "Note on the sampling error of the difference between correlated proportions", Psychometrika 12, 1947;
+        exact form, two-sided.
+    """
+    changed = gained + lost
+    tail = sum(math.comb(changed, count) for count in range(max(gained, lost), changed + 1))
+    return min(1.0, 2 * tail / 2**changed)
 
 
 def mean(rows: Sequence[Row], field: str) -> float:

@@ -17,11 +17,14 @@ from srr_onnx import Model, load_model
 
 Array = np.ndarray[Any, Any]
 
-EMOJI_NETS = ("resnet20", "vgg7_bn", "densenet40", "mobilenet_v2", "shufflenet_v2")
+EMOJI_NETS = ("resnet20", "resnet56", "vgg7_bn", "vgg16_bn", "densenet40", "mobilenet_v2", "shufflenet_v2")
+ASSETS = ROOT / "srr_onnx" / "assets"
 PHOTO_NETS = ("efficientnet_lite0", "opennsfw")
 TEXT_NETS = ("ppocr_rec", "ppocr_cls")
 # Photographs to take calibration images from; the others are measured on.
 _CALIBRATION_PHOTOS = 160
+# Split of the bundled network with its bundled images, which needs no other file.
+BUNDLED = "bundled"
 _TEXTS = {"calibration": 160, "test": 120}
 # ImageNet's ids of the photographs' super-classes, in the order of the file's `super_names`.
 _SUPER_CLASSES = (
@@ -47,12 +50,13 @@ class Subject:
         split: Which images were trained on.
         seed: Of the training.
         model: Loaded model.
-        images: Preprocessed images to calibrate on, by domain; "own" is the network's own.
+        images: Preprocessed images to calibrate on, by domain; "own" is the network's own, which it was trained on.
         test: Preprocessed images to measure on.
         judge: Takes the first output on `test`, says of every image with a label whether it is right; None where
             none has one.
         guess: Share of the labelled images that is right by always giving the most frequent answer.
         samples: How many images to calibrate with.
+        labels: Classes of the network's own images, `(S,)`; None where unknown.
     """
 
     net: str
@@ -64,6 +68,7 @@ class Subject:
     judge: Callable[[Array], Array | None]
     guess: float = 0.0
     samples: int = 512
+    labels: Array | None = None
 
 
 def find_model(net: str, split: str, seed: int, zoo: Path, trained: Path) -> Path:
@@ -71,24 +76,29 @@ def find_model(net: str, split: str, seed: int, zoo: Path, trained: Path) -> Pat
     if net not in EMOJI_NETS:
         return zoo / ("efficientnet_lite0.ts.onnx" if net == "efficientnet_lite0" else f"{net}.onnx")
     if (net, split, seed) == ("resnet20", "emoji", 0):
-        return ROOT / "srr_onnx" / "assets" / "resnet20_emoji.onnx"
+        return ASSETS / "resnet20_emoji.onnx"
     return trained / f"{net}.{split}.{seed}" / f"{net}_emoji.onnx"
 
 
-def load_subject(net: str, split: str, seed: int, zoo: Path, trained: Path, data: Path) -> Subject | str:
+def load_subject(
+    net: str, split: str, seed: int, zoo: Path, trained: Path, data: Path, part: str = "test"
+) -> Subject | str:
     """Load a network and its images.
 
     Args:
         net: One of the names above.
-        split: "emoji" or "image" for the emoji networks, else "".
+        split: "emoji", "image" or "bundled" for the emoji networks, else "".
         seed: Of the training.
         zoo: Folder of networks trained elsewhere.
         trained: Folder of what `models/train_emoji.py` wrote, one folder NET.SPLIT.SEED each.
         data: Folder of the image files.
+        part: What the emoji networks are measured on: "test", or the "validation" images, to choose settings by.
 
     Returns:
         The subject, or why there is none.
     """
+    if split == BUNDLED:
+        return _load_bundled()
     path = find_model(net, split, seed, zoo, trained)
     needed = [path, *([data / "emoji_free32.npz"] if net in EMOJI_NETS else [])]
     needed += [data / "tuxphotos224.npz"] if net in PHOTO_NETS else []
@@ -96,7 +106,7 @@ def load_subject(net: str, split: str, seed: int, zoo: Path, trained: Path, data
         if not file.exists():
             return f"{net} {split} {seed} is left out: there is no {file}"
     if net in EMOJI_NETS:
-        return _load_emoji_net(net, split, seed, path, data)
+        return _load_emoji_net(net, split, seed, path, data, part)
     return _load_photo_net(net, path, data) if net in PHOTO_NETS else _load_text_net(net, path)
 
 
@@ -108,18 +118,44 @@ def _load_emoji(path: Path, split: str) -> Any:
     return load_emoji(path, split)
 
 
-def _load_emoji_net(net: str, split: str, seed: int, path: Path, data: Path) -> Subject:
+def _load_emoji_net(net: str, split: str, seed: int, path: Path, data: Path, part: str) -> Subject:
     emoji = _load_emoji(data / "emoji_free32.npz", split)
-    images = {"own": emoji.train.x.astype(np.float32) / 255}
-    if (data / "tuxphotos224.npz").exists():
-        with np.load(data / "tuxphotos224.npz") as archive:
-            photos = archive["x"]
-        small = [Image.fromarray(x.transpose(1, 2, 0)).resize((32, 32), Image.Resampling.BOX) for x in photos]
-        images["photographs"] = np.stack([np.asarray(image) for image in small]).transpose(0, 3, 1, 2) / np.float32(255)
-    labels = emoji.test.y
-    test = emoji.test.x.astype(np.float32) / 255
-    guess = float(np.bincount(labels).max() / len(labels))
-    return Subject(net, split, seed, load_model(path), images, test, lambda out: out.argmax(1) == labels, guess)
+    measured = getattr(emoji, part)
+    subject = _make_emoji_subject(net, split, seed, path, (emoji.train.x, emoji.train.y), (measured.x, measured.y))
+    if not (data / "tuxphotos224.npz").exists():
+        return subject
+    with np.load(data / "tuxphotos224.npz") as archive:
+        photos = archive["x"]
+    small = [Image.fromarray(x.transpose(1, 2, 0)).resize((32, 32), Image.Resampling.BOX) for x in photos]
+    foreign = np.stack([np.asarray(image) for image in small]).transpose(0, 3, 1, 2) / np.float32(255)
+    return dataclasses.replace(subject, images={**subject.images, "photographs": foreign})
+
+
+def _load_bundled() -> Subject:
+    """The bundled network and its bundled images, a quarter of those that it was trained on."""
+    parts = []
+    for name in ("emoji_train.npz", "emoji_test.npz"):
+        with np.load(ASSETS / name) as archive:
+            parts.append((archive["x"], archive["y"]))
+    return _make_emoji_subject("resnet20", BUNDLED, 0, ASSETS / "resnet20_emoji.onnx", *parts)
+
+
+def _make_emoji_subject(
+    net: str, split: str, seed: int, path: Path, own: tuple[Array, Array], measured: tuple[Array, Array]
+) -> Subject:
+    """An emoji network with pairs of pixels and labels: its own, and those to measure on."""
+    wanted = measured[1]
+    return Subject(
+        net,
+        split,
+        seed,
+        load_model(path),
+        {"own": own[0].astype(np.float32) / 255},
+        measured[0].astype(np.float32) / 255,
+        lambda outputs: outputs.argmax(1) == wanted,
+        guess=float(np.bincount(wanted).max() / len(wanted)),
+        labels=own[1].astype(np.int64),
+    )
 
 
 def _load_photo_net(net: str, path: Path, data: Path) -> Subject:

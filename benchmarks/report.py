@@ -6,6 +6,7 @@ import csv
 import math
 import statistics
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -29,7 +30,7 @@ def read_csv(path: Path) -> list[Row]:
         return list(csv.DictReader(file))
 
 
-def make_table(header: list[str], lines: list[list[str]]) -> str:
+def make_table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     """Put cells into Markdown; the first column is text, the others are numbers."""
     rule = "|---|" + "--:|" * (len(header) - 1)
     return "\n".join([f"| {' | '.join(header)} |", rule, *(f"| {' | '.join(line)} |" for line in lines)])
