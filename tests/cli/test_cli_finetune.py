@@ -132,7 +132,7 @@ def test_empty_folders_and_damaged_pictures(run, files):
     (folder / "class2" / "02.png").write_bytes((folder / "class2" / "06.png").read_bytes()[:60])
     result = run("finetune", "net.onnx", "--teacher", "teacher.onnx", "--data", "pictures", "--epochs", 2, "--batch", 7)
     assert result.exit_code == 0, result.stderr
-    assert "could not be read, others took their places; the first is " in result.stderr
+    assert "could not be read, replaced by others; the first is " in result.stderr
     for picture in folder.rglob("*.png"):
         picture.write_bytes(b"no picture")
     result = run("finetune", "net.onnx", "--teacher", "teacher.onnx", "--data", "pictures", "-o", "new.onnx")

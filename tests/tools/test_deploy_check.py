@@ -103,7 +103,7 @@ def test_wrong_numbers_for_the_pruned_file_are_a_failure(check, fake):
     row = check(fake(output="array * (1.01 if self.is_pruned else 1)"))
     assert row.is_failure
     assert row.verdict == "FAILS: other outputs for the pruned file"
-    assert row.error_pruned == pytest.approx(0.01, rel=1e-3)
+    assert TOLERANCE < row.error_pruned <= 0.01 * (1 + 1e-3)  # of the original's largest element, which may be larger
     assert row.error_original < TOLERANCE
 
 
