@@ -26,7 +26,7 @@ import torch
 from deploy.check import measure_error
 from markers import replace_between
 from outside import open_session
-from zoo_sweep import find_shapes
+from zoo_sweep import find_shapes, read_rows
 
 import srr_onnx
 from srr_onnx.errors import DataError, SrrError, first_line
@@ -251,14 +251,6 @@ def _span(values: list[int]) -> str:
 
 def _number(choose: Any, rows: list[dict[str, Any]], name: str) -> str:
     return f"{choose(float(row[name]) for row in rows):.0e}" if rows else ""
-
-
-def read_rows(path: Path) -> dict[str, dict[str, Any]]:
-    """Read the rows of an earlier sweep, by file."""
-    if not path.exists():
-        return {}
-    with path.open(newline="", encoding="utf-8") as file:
-        return {row["file"]: dict(row) for row in csv.DictReader(file)}
 
 
 def write_rows(path: Path, rows: Mapping[str, Mapping[str, Any]]) -> None:

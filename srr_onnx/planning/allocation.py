@@ -19,7 +19,7 @@ from srr_onnx.planning.budget import TOLERANCE
 from srr_onnx.planning.climb import CALM, Climb, Haste, rungs
 from srr_onnx.planning.landing import Goal, exchange, give_back
 from srr_onnx.planning.priority import Priority
-from srr_onnx.planning.widths import Price
+from srr_onnx.planning.widths import Price, count_saved
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,24 +144,6 @@ def reach(
     """
     ladders = _ladders(groups, is_free, cap, [1] * len(groups) if steps is None else steps)
     return max(count_saved(price, [ladder[-1] for ladder in ladders]), 0)
-
-
-def count_saved(price: Price, removed: Sequence[int]) -> int:
-    """What goes if the groups lose so many units.
-
-    Args:
-        price: Cost at full widths; restored afterwards.
-        removed: Units to remove, by group number.
-
-    Returns:
-        Cost saved; negative where there is more than before.
-    """
-    for number, count in enumerate(removed):
-        price.remove(number, count)
-    saved = price.total - price.cost()
-    for number, count in enumerate(removed):
-        price.remove(number, -count)
-    return saved
 
 
 def _ladders(

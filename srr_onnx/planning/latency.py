@@ -7,11 +7,10 @@ outputs count for what they are worth on the machine: a convolution with half it
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -20,7 +19,7 @@ import numpy as np
 from srr_onnx.analysis.groups import Groups, Units
 from srr_onnx.graph.model import Model, Node, Shape
 from srr_onnx.planning.costs import mac_sizes
-from srr_onnx.planning.widths import Widths
+from srr_onnx.planning.widths import Widths, without
 
 Array = np.ndarray[Any, Any]
 
@@ -180,11 +179,6 @@ class LatencyPrice:
         """Take units of a group away; negative counts give them back."""
         self._widths.remove(group, count)
 
-    def cost_without(self, removed: Sequence[int]) -> int:
-        """Nanoseconds where groups have lost so many units, by group number; the present widths stay."""
-        with self._without(removed):
-            return self.cost()
-
     def list_slowest(self, removed: Sequence[int], count: int) -> list[tuple[str, float]]:
         """Find the nodes that take longest where groups have lost so many units; the present widths stay.
 
@@ -196,18 +190,10 @@ class LatencyPrice:
             Labels and nanoseconds, the longest first.
         """
         times: dict[str, float] = {}
-        with self._without(removed):
+        with without(self, removed):
             for number, name in enumerate(self._names):
                 times[name] = times.get(name, 0.0) + self._sum([number])
         return sorted(times.items(), key=lambda entry: -entry[1])[:count]
-
-    @contextlib.contextmanager
-    def _without(self, removed: Sequence[int]) -> Iterator[None]:
-        for number, count in enumerate(removed):
-            self._widths.remove(number, count)
-        yield
-        for number, count in enumerate(removed):
-            self._widths.remove(number, -count)
 
     def _sum(self, numbers: Iterable[int]) -> float:
         terms = (self._terms[number] for number in numbers)

@@ -15,7 +15,7 @@ from srr_onnx.errors import PlanError, UnknownNameError
 from srr_onnx.graph.cost import find_uncounted
 from srr_onnx.graph.model import Model
 from srr_onnx.planning.alignment import Alignment, find_steps
-from srr_onnx.planning.allocation import allocate, allocate_ratio, count_saved, reach
+from srr_onnx.planning.allocation import allocate, allocate_ratio, reach
 from srr_onnx.planning.budget import QUANTITIES, Budget
 from srr_onnx.planning.climb import CALM, Haste
 from srr_onnx.planning.costs import CostModel
@@ -25,7 +25,7 @@ from srr_onnx.planning.memory import FilePrice, MemoryPrice
 from srr_onnx.planning.obstacles import check_prunable, describe_frozen, explain_reach
 from srr_onnx.planning.plan import Kept, Plan, plan_groups
 from srr_onnx.planning.priority import allocations
-from srr_onnx.planning.widths import Price
+from srr_onnx.planning.widths import Price, count_saved
 from srr_onnx.scoring.score import Scores
 
 MAX_GROUP_RATIO = 0.6

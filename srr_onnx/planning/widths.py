@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -29,6 +30,30 @@ class Price(Protocol):
 
     def remove(self, group: int, count: int = 1) -> None:
         """Take units of a group away; negative counts give them back."""
+
+
+@contextlib.contextmanager
+def without(price: Price, removed: Sequence[int]) -> Iterator[None]:
+    """Take so many units of every group away, by group number, while the block runs."""
+    for number, count in enumerate(removed):
+        price.remove(number, count)
+    yield
+    for number, count in enumerate(removed):
+        price.remove(number, -count)
+
+
+def count_saved(price: Price, removed: Sequence[int]) -> int:
+    """What goes if the groups lose so many units.
+
+    Args:
+        price: Cost at full widths; restored afterwards.
+        removed: Units to remove, by group number.
+
+    Returns:
+        Cost saved; negative where there is more than before.
+    """
+    with without(price, removed):
+        return price.total - price.cost()
 
 
 class Widths:

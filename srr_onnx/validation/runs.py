@@ -28,7 +28,6 @@ Array = np.ndarray[Any, Any]
 
 # Runs that wait for each worker: enough that none stands idle while pictures are decoded.
 _AHEAD = 2
-_UNKNOWN = "of unknown shape"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -82,11 +81,11 @@ def open_models(*models: Model, target: Target | None = None) -> Opened:
     for model in models[1:]:
         _check_alike(
             "input",
-            *({name: _describe(m, name, shape) for name, shape in m.inputs.items()} for m in (models[0], model)),
+            *({name: _Value.find(m, name, shape) for name, shape in m.inputs.items()} for m in (models[0], model)),
         )
         _check_alike(
             "output",
-            *({name: _describe(m, name, m.shapes.get(name)) for name in m.outputs} for m in (models[0], model)),
+            *({name: _Value.find(m, name, m.shapes.get(name)) for name in m.outputs} for m in (models[0], model)),
         )
     runs_on = dataclasses.replace(target or Target(), threads=1)
     opened = [open_session(model, target=runs_on) for model in models]
@@ -176,35 +175,45 @@ def count_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _describe(model: Model, name: str, shape: Shape | None) -> str:
-    """Kind of numbers and shape of one sample, as far as known."""
-    dtype = model.dtypes.get(name)
-    kind = "numbers" if dtype is None else "float" if _is_float(dtype) else dtype.name
-    return f"{kind} {_UNKNOWN}" if shape is None else f"{kind} {'x'.join(map(str, shape[1:])) or 'scalar'}"
+@dataclasses.dataclass(frozen=True)
+class _Value:
+    """Kind of numbers, and shape of one sample, None where it is not known."""
+
+    kind: str
+    shape: Shape | None
+
+    @classmethod
+    def find(cls, model: Model, name: str, shape: Shape | None) -> _Value:
+        dtype = model.dtypes.get(name)
+        kind = "numbers" if dtype is None else "float" if _is_float(dtype) else dtype.name
+        return cls(kind, None if shape is None else shape[1:])
+
+    def may_be(self, other: _Value) -> bool:
+        """Whether both are the same, as far as known: the run tells the rest."""
+        return self.kind == other.kind and (None in (self.shape, other.shape) or self.shape == other.shape)
+
+    def describe(self) -> str:
+        if self.shape is None:
+            return f"{self.kind} of unknown shape"
+        return f"{self.kind} {'x'.join(map(str, self.shape)) or 'scalar'}"
 
 
 def _is_float(dtype: np.dtype[Any]) -> bool:
     return dtype.kind == "f" or dtype.name == "bfloat16"
 
 
-def _check_alike(what: str, wanted: Mapping[str, str], found: Mapping[str, str]) -> None:
-    names = set(wanted) ^ set(found) or {name for name in wanted if not _may_be_alike(wanted[name], found[name])}
+def _check_alike(what: str, wanted: Mapping[str, _Value], found: Mapping[str, _Value]) -> None:
+    names = set(wanted) ^ set(found) or {name for name in wanted if not wanted[name].may_be(found[name])}
     if not names:
         return
     first, second = (
-        ", ".join(f"{name!r} ({text})" for name, text in part.items() if name in names) or f"no such {what}"
+        ", ".join(f"{name!r} ({value.describe()})" for name, value in part.items() if name in names)
+        or f"no such {what}"
         for part in (wanted, found)
     )
     raise DataError(
         f"the models cannot be compared, as their {what}s differ: the reference has {first}, the candidate {second}"
     )
-
-
-def _may_be_alike(first: str, second: str) -> bool:
-    """Whether two descriptions are the same, as far as known: the run tells the rest."""
-    if _UNKNOWN in first or _UNKNOWN in second:
-        return first.split()[0] == second.split()[0]
-    return first == second
 
 
 def _fit(feeds: Mapping[str, Array], model: Model, missing: int = 0) -> dict[str, Array]:

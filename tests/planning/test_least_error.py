@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from srr_onnx.errors import PlanError
 from srr_onnx.planning import priority as priority_module
-from srr_onnx.planning.allocation import allocate, count_saved
+from srr_onnx.planning.allocation import allocate
 from srr_onnx.planning.budget import TOLERANCE
 from srr_onnx.planning.landing import Goal
 from srr_onnx.planning.priority import Priority, allocations
+from srr_onnx.planning.widths import count_saved
 from srr_onnx.scoring.score import Scores
 
 
