@@ -13,7 +13,7 @@ from srr_onnx.graph.nodes import check_outside
 from srr_onnx.graph.quantization import INTEGER_OPERATORS
 from srr_onnx.planning.budget import NAMES
 from srr_onnx.planning.latency import LatencyPrice
-from srr_onnx.planning.widths import Price, count_saved
+from srr_onnx.planning.widths import Price, cost_without
 from srr_onnx.wording import counted, duration
 
 # Layers that a message names.
@@ -114,7 +114,7 @@ def _list_slowest(groups: Groups, causes: Sequence[Freeze | None], price: Latenc
     removed = [group.size - 1 if cause is None else 0 for group, cause in zip(groups, causes, strict=True)]
     slowest = price.list_slowest(removed, _MOST_NAMED)
     listed = ", ".join(f"{name} {duration(time / 1e9)}" for name, time in slowest)
-    left = duration((price.total - count_saved(price, removed)) / 1e9)
+    left = duration(cost_without(price, removed) / 1e9)
     return f"the time that layers take however narrow they are, {left} of {duration(price.total / 1e9)}: {listed}, ..."
 
 

@@ -52,8 +52,13 @@ def count_saved(price: Price, removed: Sequence[int]) -> int:
     Returns:
         Cost saved; negative where there is more than before.
     """
+    return price.total - cost_without(price, removed)
+
+
+def cost_without(price: Price, removed: Sequence[int]) -> int:
+    """What is left if the groups lose so many units, by group number; the present widths stay."""
     with without(price, removed):
-        return price.total - price.cost()
+        return price.cost()
 
 
 class Widths:

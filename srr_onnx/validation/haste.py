@@ -18,7 +18,7 @@ from srr_onnx.graph.model import Model
 from srr_onnx.planning.climb import CALM, Haste
 from srr_onnx.planning.latency import LatencyPrice, LatencyTable
 from srr_onnx.planning.make import Decision
-from srr_onnx.planning.widths import count_saved
+from srr_onnx.planning.widths import cost_without
 from srr_onnx.targets.target import Target
 from srr_onnx.validation.latency_table import time_version
 from srr_onnx.validation.node_times import Clocks
@@ -137,7 +137,7 @@ def _choose(
     price = LatencyPrice(model, groups, table)
     for place, haste in enumerate(hastes):
         decision = decide(table, haste)
-        after = price.total - count_saved(price, groups.count_removed(decision.is_kept))
+        after = cost_without(price, groups.count_removed(decision.is_kept))
         realised = _share_left(decision) * price.total / max(after, 1)
         if best is None or _is_worth_it(haste, realised, best.realised):
             best = _Chosen(place, realised, decision)

@@ -18,7 +18,7 @@ from srr_onnx.graph.model import Model, Shape
 from srr_onnx.planning.climb import rungs
 from srr_onnx.planning.latency import LatencyPrice, LatencyTable, find_sizes
 from srr_onnx.planning.plan import Kept
-from srr_onnx.planning.widths import count_saved
+from srr_onnx.planning.widths import cost_without
 from srr_onnx.rewriting.apply import prune_units
 from srr_onnx.targets.cache import machine_key, read_cache, write_cache
 from srr_onnx.targets.target import Target
@@ -77,8 +77,7 @@ def measure_table(
     table = LatencyTable({})
     for version, total in zip(versions[:-1], totals, strict=False):
         table = table.add(find_sizes(version), clocks.nodes(version, feeds, target, total))
-    price = LatencyPrice(model, groups, table)
-    predicted = price.total - count_saved(price, removed[-1])
+    predicted = cost_without(LatencyPrice(model, groups, table), removed[-1])
     error = abs(predicted - totals[-1]) / totals[-1]
     table = table.add(find_sizes(versions[-1]), clocks.nodes(versions[-1], feeds, target, totals[-1]))
     table = dataclasses.replace(table, error=error)
