@@ -6,13 +6,16 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import onnx
-from onnx import TensorProto
+from onnx import TensorProto, helper, numpy_helper
 
 from srr_onnx.graph.model import Model, Shape
 from srr_onnx.graph.tensors import detach_payload
 
 if TYPE_CHECKING:
     from srr_onnx.graph.edit import Edits, NodeEdit
+
+# Version of the format from which on an initializer need not be declared as an input too.
+_FREE_INITIALIZERS = 4
 
 
 def carry_over(
@@ -60,7 +63,7 @@ def carry_over(
             graph.node.append(source.graph.node[index])
     for node in graph.node:
         if node.op_type == "Constant" and node.output and node.output[0] in edits.tensors:
-            _replace_tensor(next(a for a in node.attribute if a.name == "value").t, stubs[node.output[0]])
+            _replace_constant(node, stubs[node.output[0]])
     read = {name for node in graph.node for name in node.input} | set(model.outputs)
     read |= {name for node in model.nodes if node.index not in edits.removed for name in node.captured}
     was_read = set(model.consumers) | set(model.outputs)
@@ -73,7 +76,10 @@ def carry_over(
         else:  # declared as an input too, as old files do, it would now have to be fed
             for place in [i for i, value in enumerate(graph.input) if value.name == init.name]:
                 del graph.input[place]
-    graph.initializer.extend(stubs[name] for name in edits.added if name in read)
+    added = [stubs[name] for name in edits.added if name in read]
+    graph.initializer.extend(added)
+    if source.ir_version < _FREE_INITIALIZERS:
+        graph.input.extend(helper.make_tensor_value_info(stub.name, stub.data_type, stub.dims) for stub in added)
     new_shapes = edits.shapes | {name: array.shape for name, array in edits.tensors.items()}
     alive = {name for node in graph.node for name in node.output} | {init.name for init in graph.initializer}
     for value in source.graph.value_info:
@@ -99,6 +105,17 @@ def _merge_node(original: onnx.NodeProto, message: onnx.NodeProto, change: NodeE
     merged.attribute.extend(kept)
     merged.attribute.extend(edited[name] for name, value in change.attributes.items() if value is not None)
     return merged
+
+
+def _replace_constant(node: onnx.NodeProto, stub: TensorProto) -> None:
+    """New content of a Constant node, in the form that it has: a tensor, a list, a single number."""
+    (attribute,) = node.attribute
+    if attribute.name == "value":
+        _replace_tensor(attribute.t, stub)
+        return
+    numbers = numpy_helper.to_array(stub).reshape(-1).tolist()
+    content = numbers if attribute.name.endswith("s") else numbers[0]
+    attribute.CopyFrom(helper.make_attribute(attribute.name, content))
 
 
 def _replace_tensor(tensor: TensorProto, stub: TensorProto) -> None:

@@ -129,7 +129,9 @@ def apply_edits(model: Model, edits: Edits) -> Model:
         dtype = helper.np_dtype_to_tensor_dtype(array.dtype)
         stub = TensorProto(name=name, data_type=dtype, dims=array.shape)
         detached.discard(name)
-        if is_large(stub, array):
+        maker = model.stored.get(name)
+        has_payload = maker is None or "value" in maker.attributes  # a Constant's list has none to take out
+        if has_payload and is_large(stub, array):
             detached.add(name)
         else:
             attach_payload(stub, array)

@@ -274,3 +274,13 @@ def test_other_floating_point_types(kind: str) -> None:
     got, want = (by_reference(model, feeds)[g.outputs[0]].astype(np.float64) for model in (pruned, masked))
     assert got.shape == want.shape
     assert np.abs(got - want).max() <= tolerance * np.abs(want).max()
+
+
+def test_a_bias_in_a_list_is_cut_in_its_place() -> None:
+    g = Graph(opset=13)
+    bias = g("Constant", value_floats=[0.5 * n for n in range(8)])
+    g.shapes[bias], g.dtypes[bias] = (8,), TensorProto.FLOAT
+    y = g("Conv", g.input("x", (1, 3, 8, 8)), g.weight(8, 3, 3, 3, name="w"), bias, name="first")
+    g.output(g.conv(g("Relu", y), 4, name="head"))
+    _, pruned = halved(g.model())
+    assert len(pruned.graph.node[0].attribute[0].floats) == 4
