@@ -12,6 +12,7 @@ from srr_onnx.cli import options
 from srr_onnx.cli.data_options import SOURCE_KEYS, make_dataset, source_options
 from srr_onnx.cli.progress import show_progress
 from srr_onnx.cli.report import note_guess
+from srr_onnx.cli.run_options import check_written
 from srr_onnx.cli.tables import note, show_json, show_line, show_table
 from srr_onnx.finetuning.finetune import fine_tune
 from srr_onnx.finetuning.judging import Verdict
@@ -154,6 +155,8 @@ def finetune(
         raise click.UsageError("a model is trained on samples: give --data")
     target = output or options.default_output(model, "finetuned")
     source = {key: values.pop(key) for key in SOURCE_KEYS}
+    read = (model, teacher, plan_path, *(source[key] for key in ("data", "labels", "preprocess")))
+    check_written(target, "-o", read, force=force)
     with show_progress() as tell:
         loaded = load_model(model, inputs)
         result = fine_tune(

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,48 @@ from srr_onnx.data.dataset import Dataset
 from srr_onnx.errors import SrrError
 from srr_onnx.graph.save import make_folder, write_atomically
 
+try:
+    import fcntl
+except ImportError:  # Windows has none: there nobody is kept out
+    fcntl = None  # type: ignore[assignment]
+
 SETTINGS = "settings.json"
 # Samples whose content is looked at to tell data apart, besides the names and labels of all.
 _LOOKED_AT = 16
+
+
+class Claim:
+    """Keeps other processes out of a run's folder, for as long as somebody holds it.
+
+    It is the settings' file that is locked: so nothing is left behind, whatever ends the process, and no process that
+    this one has forked keeps the lock.
+
+    Args:
+        folder: The folder; its settings are there.
+        kind: Class of the error.
+
+    Raises:
+        SrrError: Of that class: another process is at work there.
+    """
+
+    def __init__(self, folder: Path, kind: type[SrrError]) -> None:
+        self._file = -1
+        try:
+            self._file = os.open(folder / SETTINGS, os.O_RDWR)
+            if fcntl is not None:
+                fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError) as error:
+            if self._file < 0:  # cannot be written: whoever tries to will be told
+                return
+            raise kind(
+                f"another process is at work in {str(folder)!r}: wait for its end, or give another --run-dir"
+            ) from error
+        except OSError:  # no settings, or a file system without locks
+            pass
+
+    def __del__(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
 
 
 def begin_run(
@@ -27,9 +67,10 @@ def begin_run(
     *,
     resume: bool,
     force: bool,
+    left: Iterable[Path],
     clear: Callable[[], None],
     kind: type[SrrError],
-) -> None:
+) -> Claim:
     """Make the folder of a run, or check that it holds the run that is to go on.
 
     Args:
@@ -38,18 +79,25 @@ def begin_run(
         settings: What decides the result, in plain form.
         resume: Whether the run that is there goes on.
         force: Whether it may be thrown away.
+        left: What a run leaves in the folder besides its settings: it is written over by no other unasked.
         clear: Removes what a run has left in the folder.
         kind: Class of the error where it cannot begin or go on.
 
+    Returns:
+        What keeps other processes out, to be held until the run has ended.
+
     Raises:
-        SrrError: Of that class: there is a run already, or none to go on with, or it was started with other settings.
+        SrrError: Of that class: there is a run already, or none to go on with, or it was started with other settings,
+            or another process is at work on it.
         OutputError: The folder cannot be made.
     """
+    Claim(folder, kind)
     text = json.dumps({"schema": schema, **settings}, indent=1)
     if resume:
         _check(folder, json.loads(text), kind)
-        return
-    if (folder / SETTINGS).exists():
+        return Claim(folder, kind)  # not before: the lock goes as soon as this process closes the file once
+    # settings alone are of a run that came to nothing, unless they are somebody else's
+    if any(path.exists() for path in left) or _read(folder).get("schema", schema) != schema:
         if not force:
             raise kind(
                 f"{str(folder)!r} holds a run already: give --resume to go on with it, --force to start anew, or "
@@ -59,20 +107,30 @@ def begin_run(
     make_folder(folder)
     with write_atomically(folder / SETTINGS) as file:
         file.write(text.encode())
+    return Claim(folder, kind)
 
 
 def _check(folder: Path, wanted: Mapping[str, Any], kind: type[SrrError]) -> None:
-    try:
-        found = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
-        before = {key: found.get(key) for key in wanted}
-    except (OSError, ValueError, AttributeError) as error:
-        raise kind(f"{str(folder)!r} holds no run to go on with: leave --resume out, or give its --run-dir") from error
+    before = _read(folder)
+    if before.get("schema") is None:
+        raise kind(f"{str(folder)!r} holds no run to go on with: leave --resume out, or give its --run-dir")
     for key, value in wanted.items():
-        if before[key] != value:
+        if before.get(key) != value:
             raise kind(
-                f"the run in {str(folder)!r} cannot go on: {_describe(key, before[key], value)}; give what it was "
+                f"the run in {str(folder)!r} cannot go on: {_describe(key, before.get(key), value)}; give what it was "
                 "started with, or leave --resume out"
             )
+
+
+def _read(folder: Path) -> Mapping[str, Any]:
+    """The settings in a folder; of a file that is none of ours only that it is there."""
+    try:
+        found = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (OSError, ValueError):
+        found = None
+    return found if isinstance(found, dict) and "schema" in found else {"schema": None}
 
 
 def _describe(key: str, before: Any, after: Any) -> str:

@@ -87,7 +87,7 @@ def insert_norms(
                 "the model was pruned by"
             )
         key = re.sub(r"\W", "_", value)
-        while key in module.norms:
+        while hasattr(module.norms, key):  # names that differ in a dot only, or that torch has for something else
             key += "_"
         module.norms[key] = _make_norm(mean, variance, weight, is_training=module.training)
         module.norm_keys[value] = key

@@ -1,7 +1,7 @@
 """FINE-TUNE: the branches of an If, each as a model of its own, and back into the file.
 
-Outer values that a branch reads are inputs of its model, outer constants are constants of it. Tensors that a branch
-stores learn as any others, but of the two branches only the one that is taken gets a gradient.
+Outer values that a branch reads are inputs of its model, outer constants are constants of it; those that learn are the
+very tensors of the graph around it. Of the two branches only the one that is taken gets a gradient.
 """
 
 from __future__ import annotations

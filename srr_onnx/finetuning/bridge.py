@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from srr_onnx.finetuning.batch_norm import fold_norms
 from srr_onnx.finetuning.branches import make_branches, write_branches
 from srr_onnx.finetuning.layout import to_host, to_tensor
 from srr_onnx.finetuning.torch_graph import TorchGraph
-from srr_onnx.finetuning.trainables import Use, Variable, find_variables
+from srr_onnx.finetuning.trainables import MOVERS, Use, Variable, find_variables
 from srr_onnx.graph.edit import Edits, apply_edits
 from srr_onnx.graph.load import load_model
 from srr_onnx.graph.model import Model, Node
@@ -28,6 +28,8 @@ from srr_onnx.graph.quantization import INTEGER_OPERATORS
 from srr_onnx.wording import counted
 
 __all__ = ["TorchGraph", "from_torch", "to_torch"]
+
+Array = np.ndarray[Any, Any]
 
 _QUANTIZED = INTEGER_OPERATORS | {"DequantizeLinear", "QuantizeLinear"}
 
@@ -59,6 +61,7 @@ def to_torch(
     """
     model = model if isinstance(model, Model) else load_model(model)
     module = _build(model, tuple(cut) or model.outputs, train, dtype)
+    _share(module)
     if cut:
         left = len(model.nodes) - len(module.nodes)
         module.notes.append(f"cut at {', '.join(map(repr, cut))}: {counted(left, 'node')} not run, left as in the file")
@@ -71,8 +74,9 @@ def _build(
     train: Sequence[str] | None,
     dtype: torch.dtype,
     outer: Collection[str] | None = None,
+    shared: Collection[str] = (),
 ) -> TorchGraph:
-    """The module of a graph, or of a branch, which reads outer values."""
+    """The module of a graph, or of a branch, which reads outer values, of which it shares some weights."""
     nodes = _needed(model, outputs)
     quantized = next((node for node in nodes if node.op_type in _QUANTIZED or node.op_type.startswith("QLinear")), None)
     if quantized is not None:
@@ -80,19 +84,55 @@ def _build(
             f"the model is quantized (node {quantized.label!r}, {quantized.op_type}): fine-tune the float model, and "
             "quantize the result"
         )
-    variables, notes = find_variables(model, nodes, train)
-    if outer is not None:  # what is read from outside has its home there, and a tensor of its own has none in a branch
-        variables = tuple(v for v in variables if not v.uses and v.origin not in outer)
+    weights = [name for name in _find_shared(model, nodes) if train is None or name in train]
+    variables, notes = find_variables(model, nodes, train, weights)
+    if outer is not None:  # a tensor of its own of what is read from outside has no home in a branch
+        variables = tuple(v for v in variables if not v.uses and (v.origin not in outer or v.origin in shared))
+    learnt = [variable.name for variable in variables if variable.name in weights]
     branches = {}
     for node in nodes:
-        if node.op_type == "If" and not node.domain:
-            inner = None if train is None else ()
+        if _is_if(node):
+            inner = None if train is None else [name for name in learnt if name in node.captured]
             first, second = (
-                _build(branch, branch.outputs, inner, dtype, node.captured) for branch in make_branches(model, node)
+                _build(branch, branch.outputs, inner, dtype, node.captured, learnt)
+                for branch in make_branches(model, node)
             )
             branches[node.index] = first, second
-            notes = (*notes, f"{node.label!r} (If): only the branch that is taken learns, by weights of its own")
+            notes = (*notes, f"{node.label!r} (If): only the branch that is taken learns")
     return TorchGraph(model, nodes, outputs, variables, dtype, notes, branches)
+
+
+def _is_if(node: Node) -> bool:
+    return node.op_type == "If" and not node.domain
+
+
+def _find_shared(model: Model, nodes: Sequence[Node]) -> list[str]:
+    """Stored constants that the branches of Ifs read, and all of them as weights."""
+    found, others = dict[str, None](), set[str]()
+    for node in nodes:
+        if not _is_if(node):
+            others.update(node.captured)
+            continue
+        for branch in make_branches(model, node):
+            inner = _needed(branch, branch.outputs)
+            variables, _ = find_variables(branch, inner, shared=_find_shared(branch, inner))
+            learnt = {variable.name for variable in variables if variable.is_trainable and not variable.uses}
+            read = {name for part in inner for name in (*part.inputs, *part.captured)} & set(node.captured)
+            found.update(dict.fromkeys(name for name in node.captured if name in read & learnt))
+            others |= read - learnt
+    return [name for name in found if name in model.stored and name not in others]
+
+
+def _share(module: TorchGraph) -> None:
+    """Let branches have the very tensors of the graph around them, where they read its weights."""
+    captured = {str(node.index): node.captured for node in module.nodes}
+    for index, pair in module.branches.items():
+        assert isinstance(pair, Iterable)
+        for branch in pair:
+            for name in branch.variables:
+                if name in captured[index]:
+                    branch.adopt(name, module.tensor(name))
+            _share(branch)
 
 
 def from_torch(module: TorchGraph) -> Model:
@@ -115,8 +155,8 @@ def from_torch(module: TorchGraph) -> Model:
     for name, array in _changed(module).items():
         variable = module.variables[name]
         if variable.uses:
-            edits.added[name] = array
-            for index, slot in _places(module.model, variable):
+            uses, edits.added[name] = _place(module.model, variable, array)
+            for index, slot in uses:
                 edits.node(index).inputs[slot] = name
         else:
             edits.tensors[name] = array
@@ -129,15 +169,27 @@ def from_torch(module: TorchGraph) -> Model:
     return dataclasses.replace(result, proto=proto)
 
 
-def _places(model: Model, variable: Variable) -> tuple[Use, ...]:
-    """Where a tensor that parts from another is read: by an Identity that only its readers read, so that it stays."""
-    maker = model.producers.get(variable.origin)
-    readers = {node.index for node in model.consumers.get(variable.origin, ())}
-    is_alone = readers == {index for index, _ in variable.uses} and variable.origin not in model.outputs
-    return ((maker.index, 0),) if maker and maker.op_type == "Identity" and is_alone else variable.uses
+def _place(model: Model, variable: Variable, array: Array) -> tuple[tuple[Use, ...], Array]:
+    """Where a tensor that parts from another is read, and its content there: nodes that only move it stay."""
+    uses, name = variable.uses, variable.origin
+    while (maker := model.producers.get(name)) is not None and maker.op_type in MOVERS and not maker.domain:
+        readers = {node.index for node in model.consumers.get(name, ())}
+        moved = maker.inputs[0]
+        if readers != {index for index, _ in uses} or name in model.outputs or moved not in model.constants:
+            break
+        array, uses, name = _move_back(model, maker, array), ((maker.index, 0),), moved
+    return uses, array
 
 
-def _changed(module: TorchGraph) -> dict[str, np.ndarray[Any, Any]]:
+def _move_back(model: Model, maker: Node, array: Array) -> Array:
+    """What a node reads when it gives an array."""
+    before = model.constants[maker.inputs[0]]
+    if maker.op_type == "Transpose":
+        array = array.transpose(np.argsort(maker.attributes.get("perm") or range(array.ndim)[::-1]))
+    return np.require(array.reshape(before.shape).astype(before.dtype), requirements="C")
+
+
+def _changed(module: TorchGraph) -> dict[str, Array]:
     """Content of the tensors that are not as in the file, in the types of the file."""
     found = {}
     for variable in module.variables.values():
@@ -148,7 +200,7 @@ def _changed(module: TorchGraph) -> dict[str, np.ndarray[Any, Any]]:
     return found
 
 
-def _to_type(name: str, array: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+def _to_type(name: str, array: Array, dtype: np.dtype[Any]) -> Array:
     """Round to the type of the file."""
     if not np.isfinite(array).all():
         raise DataError(f"tensor {name!r} is NaN or infinite: training has diverged, try a smaller learning rate")

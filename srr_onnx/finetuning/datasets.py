@@ -202,7 +202,7 @@ def mix(batch: TrainingBatch, parameter: float, rng: np.random.Generator, classe
         batch: The batch.
         parameter: Of the beta distribution that the share of the first is drawn from.
         rng: Draws.
-        classes: Columns of the labels.
+        classes: Columns of the labels; 0 where nobody reads them, and they stay as they are.
 
     Returns:
         A batch of the same size, with shares of classes as labels, `(N, classes)`.
@@ -218,8 +218,8 @@ def mix(batch: TrainingBatch, parameter: float, rng: np.random.Generator, classe
         name: torch.lerp(value[order.to(value.device)], value, share) if value.is_floating_point() else value
         for name, value in batch.inputs.items()
     }
-    labels = None
-    if batch.labels is not None:
-        rows = torch.nn.functional.one_hot(batch.labels, classes).float()
+    labels = batch.labels
+    if labels is not None and classes:
+        rows = torch.nn.functional.one_hot(labels, classes).float()
         labels = torch.lerp(rows[order.to(rows.device)], rows, share)
     return dataclasses.replace(batch, inputs=inputs, labels=labels)

@@ -101,8 +101,8 @@ def fine_tune(
     tell("load", 0, 1)
     model = load(source, input_shapes)
     wanted = None if teacher is None else load_beside(model, teacher, input_shapes)
-    if output is not None:
-        _check_output(Path(output), (source, teacher, labels, data), force=force)
+    folder = _find_folder(run_dir, output)
+    _check_places(output, folder, (source, teacher, labels, data), force=force)
     tell("read", 0, 1)
     dataset = read(data, model, preprocessing, labels)
     training_set, held_out = split_samples(dataset, options)
@@ -117,7 +117,6 @@ def fine_tune(
         kept=None if plan is None else plan.kept_positions(),
     )
     check_labels(dataset, objective)
-    folder = _find_folder(run_dir, output)
     trainer = make_trainer(options, folder)
     settings = {
         "model": model.sha256,
@@ -129,7 +128,7 @@ def fine_tune(
         **options.settle(),
     }
     if trainer.is_global_zero:
-        folder.begin(settings, resume=resume, force=force)
+        _claim = folder.begin(settings, resume=resume, force=force)  # held until this returns
     tell("compare", 0, 1)
     before = judge.measure(model, is_final=True) if trainer.is_global_zero else None
 
@@ -148,7 +147,6 @@ def fine_tune(
         elder,
         objective,
         options,
-        inputs=tuple(model.inputs),
         shared=dataset.shared,
         classes=count_classes(model, objective),
         steps=-(-order.per_epoch * options.epochs // options.accumulate),
@@ -199,9 +197,19 @@ def _find_folder(run_dir: str | os.PathLike[str] | None, output: str | os.PathLi
     return RunFolder(Path(output).with_suffix(".run"))
 
 
-def _check_output(output: Path, read_from: Iterable[Any], *, force: bool) -> None:
-    for path in read_from:
-        path = path.source if isinstance(path, Model) else path
-        if isinstance(path, (str, os.PathLike)) and os.path.realpath(path) == os.path.realpath(output):
-            raise OutputError(f"{str(output)!r} is a file that is read: choose another name with -o")
-    check_target(output, force)
+def _check_places(
+    output: str | os.PathLike[str] | None, folder: RunFolder, read_from: Iterable[Any], *, force: bool
+) -> None:
+    """Check that nothing is written over that is read, and that result and run are not in each other's way."""
+    paths = (source.source if isinstance(source, Model) else source for source in read_from)
+    read_places = {os.path.realpath(path) for path in paths if isinstance(path, (str, os.PathLike))}
+    for place in folder.files:
+        if os.path.realpath(place) in read_places:
+            raise OutputError(f"{str(place)!r} is a file that is read: choose another folder with --run-dir")
+    if output is None:
+        return
+    if os.path.realpath(output) in read_places:
+        raise OutputError(f"{str(output)!r} is a file that is read: choose another name with -o")
+    if os.path.realpath(output) in {os.path.realpath(place) for place in (folder.path, *folder.files)}:
+        raise OutputError(f"{str(output)!r} is a place of the run's own: choose another with -o or --run-dir")
+    check_target(Path(output), force)

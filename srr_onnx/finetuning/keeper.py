@@ -187,8 +187,8 @@ class Keeper(lightning.Callback):
 
     def _explain(self, what: str, trainer: lightning.Trainer | None) -> str:
         kept = f"the last good checkpoint is kept in {str(self._folder.path)!r}; " if self._folder.last.exists() else ""
-        return (
-            f"{what} after {self.done:,} of {self.total:,} batches: {kept}try a smaller --lr (it was "
-            f"{self._options.rate:g}), {'--norms insert' if self._options.norms == 'keep' else '--precision 32'}, or "
-            "--clip 1"
-        )
+        ways = [f"a smaller --lr (it was {self._options.rate:g})"]
+        ways += ["--norms insert"] if self._options.norms == "keep" else []
+        ways += ["--precision 32"] if self._options.precision != "32" else []
+        ways += [] if self._options.clip else ["--clip 1"]
+        return f"{what} after {self.done:,} of {self.total:,} batches: {kept}try one of: {', '.join(ways)}"

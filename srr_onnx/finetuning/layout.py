@@ -194,9 +194,13 @@ class Layout:
         return key
 
     def want(self, name: str) -> Key:
-        """The tensor of a value that is asked for, even if it lives on the host."""
+        """The tensor of a value that is asked for, even if it lives on the host or is a constant."""
         maker = next((op for op in self.operations if Key(name, True) in op.outputs), None)
-        return Key(name) if maker is None else self._tensor_key(maker.node, name)
+        if maker is not None:
+            return self._tensor_key(maker.node, name)
+        if name in self._constants and name not in self._tensors:
+            self.read.add(name)
+        return Key(name)
 
 
 def to_host(value: Value) -> Array:

@@ -150,7 +150,8 @@ def make_objective(
             _check_names(student, teacher, ours, theirs)
             terms.append(_fit(Term(ours, theirs, None, options.feature_weight), student, teacher, kept or {}))
     elif heads or features:
-        raise TrainingError("heads and features are compared with a teacher's: give --teacher MODEL.onnx")
+        way = "give --teacher MODEL.onnx" if teacher is None else "give --loss both, or leave them out"
+        raise TrainingError(f"heads and features are compared with a teacher's: {way}")
     logits = None if not has_labels or classes.output is None else find_logits(student, classes.output)[0]
     weight = 1 - options.distillation if has_teacher else 1.0
     return Objective(tuple(terms), logits, weight, options, (classes.note,) if has_labels and classes.note else ())

@@ -30,17 +30,18 @@ def put_norms_back(
     student: TorchGraph, elder: TorchGraph | None, samples: TrainingSamples, order: Order, plan: Plan | None
 ) -> None:
     """Put normalizations back, with statistics of the unpruned model where it is known which channels are the same."""
-    feeds = read_plain(samples, order, student, max(1, _NORMED // order.batch))
-    kept = None
+    reference = kept = None
     if plan is not None:
         kept = {name: keep.tolist() for (name, axis), keep in plan.kept_positions().items() if axis == 1}
-    insert_norms(student, feeds, reference=elder if kept is not None else None, kept=kept)
+        reference = elder
+    feeds = read_plain(samples, order, reference or student, max(1, _NORMED // order.batch))
+    insert_norms(student, feeds, reference=reference, kept=kept)
 
 
-def read_plain(samples: TrainingSamples, order: Order, student: TorchGraph, batches: int) -> Iterator[list[Tensor]]:
-    """Inputs of a few batches of the first epoch."""
+def read_plain(samples: TrainingSamples, order: Order, module: TorchGraph, batches: int) -> Iterator[list[Tensor]]:
+    """Inputs of a few batches of the first epoch, in the order of a module."""
     for keys in dataclasses.replace(order, processes=1, rank=0).keys(0, min(batches, order.per_epoch)):
-        yield samples.feed(samples.collate([samples[key] for key in keys]), student.inputs)
+        yield samples.feed(samples.collate([samples[key] for key in keys]), module.inputs)
 
 
 @torch.no_grad()

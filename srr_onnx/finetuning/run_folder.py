@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from srr_onnx.data.run_settings import SETTINGS, begin_run
+from srr_onnx.data.run_settings import SETTINGS, Claim, begin_run
 from srr_onnx.errors import TrainingError
 from srr_onnx.finetuning.engine import lightning
 from srr_onnx.graph.model import Model
@@ -77,11 +77,21 @@ class RunFolder:
         """What the run was started with."""
         return self.path / SETTINGS
 
+    @property
+    def table(self) -> Path:
+        """What is noted of every epoch."""
+        return self.path / "epochs.csv"
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Whatever a run writes and reads again, or replaces."""
+        return self.last, self.best, self.settings, self.table
+
     def save_best(self, model: Model) -> None:
         """Write the best model, in one file: two are not replaced at once, and each would leave its data behind."""
         save_model(dataclasses.replace(model, external=frozenset()), self.best, force=True)
 
-    def begin(self, settings: Mapping[str, Any], *, resume: bool, force: bool) -> None:
+    def begin(self, settings: Mapping[str, Any], *, resume: bool, force: bool) -> Claim:
         """Make the folder, or check that it holds the run that is to go on.
 
         Args:
@@ -89,17 +99,31 @@ class RunFolder:
             resume: Whether the run that is there goes on.
             force: Whether it may be thrown away.
 
+        Returns:
+            What keeps other processes out, to be held until the run has ended.
+
         Raises:
-            TrainingError: There is a run already, or none to go on with, or it was started with other settings.
+            TrainingError: There is a run already, or none to go on with, or it was started with other settings, or
+                another process is at work on it.
             OutputError: The folder cannot be made.
         """
-        begin_run(self.path, SCHEMA, settings, resume=resume, force=force, clear=self._clear, kind=TrainingError)
+        claim = begin_run(
+            self.path,
+            SCHEMA,
+            settings,
+            resume=resume,
+            force=force,
+            left=(self.last, self.best, self.table),
+            clear=self._clear,
+            kind=TrainingError,
+        )
         if resume:
             for part in self.path.glob(".*.part"):  # of a run that was killed while it wrote
                 part.unlink()
+        return claim
 
     def _clear(self) -> None:
-        for path in (self.last, self.best, self.settings, self.path / "epochs.csv"):
+        for path in self.files:
             path.unlink(missing_ok=True)
         shutil.rmtree(self.path / LOGS, ignore_errors=True)
 
@@ -109,5 +133,5 @@ class RunFolder:
         names = [field.name for field in dataclasses.fields(EpochRow)]
         writer = csv.writer(text, lineterminator="\n")
         writer.writerows([names, *(dataclasses.astuple(row) for row in rows)])
-        with write_atomically(self.path / "epochs.csv") as file:
+        with write_atomically(self.table) as file:
             file.write(text.getvalue().encode())

@@ -73,14 +73,16 @@ class TorchGraph(nn.Module):
         self.dropout = False
         self._keys: dict[str, str] = {}
         self._programs: dict[tuple[bool, bool, tuple[str, ...]], Program] = {}
+        self._baked = find_baked(model)
+        self._stated = [torch.Size(shape[:1]) for shape in model.inputs.values()]
+        self._is_bound = is_bound(model, self._baked)
+        self._stored = [_find_type(model, name) for name in self.inputs]
+        self._layout: Layout = self._make_layout({})
+        # Last of all: so no tensor takes the name of an attribute.
         for variable in variables:
             self.add_tensor(
                 variable.name, to_tensor(model.constants[variable.origin], dtype), is_trainable=variable.is_trainable
             )
-        self._baked = find_baked(model)
-        self._stated = [torch.Size(shape[:1]) for shape in model.inputs.values()]
-        self._is_bound = is_bound(model, self._baked)
-        self._layout: Layout = self._make_layout({})
         for name in sorted(self._layout.read):
             self.add_tensor(name, to_tensor(model.constants[name], dtype), is_trainable=False)
 
@@ -105,7 +107,8 @@ class TorchGraph(nn.Module):
         """Run the graph.
 
         Args:
-            inputs: The graph inputs by position, with any batch that the graph takes.
+            inputs: The graph inputs by position, with any batch that the graph takes; floating-point ones in the
+                module's type or in the file's.
 
         Returns:
             The outputs, in the graph's order.
@@ -150,10 +153,28 @@ class TorchGraph(nn.Module):
         else:
             self.register_buffer(key, tensor)
 
+    def adopt(self, name: str, tensor: torch.Tensor) -> None:
+        """Hold the tensor of another module in place of one's own.
+
+        Args:
+            name: The name, of a tensor that learns.
+            tensor: The other's parameter.
+        """
+        setattr(self, self._keys[name], tensor)
+
     def rebuild(self) -> None:
         """Parse the graph again, after normalizations or tensors came or went."""
         self._layout = self._make_layout(self._placed_norms())
         self._programs = {}
+
+    def put_channels_last(self) -> None:
+        """Lay four-dimensional tensors out with channels last, which convolutions take less time for.
+
+        The layout spreads from the weights to whatever they make. Numbers stay, up to the order of summation.
+        """
+        for tensor in (*self.parameters(), *self.buffers()):
+            if tensor.ndim == 4:
+                tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
 
     def watch(self, watchers: Mapping[str, nn.Module]) -> Callable[..., list[torch.Tensor]]:
         """Put modules behind the nodes that make some values, for as long as the result is used.
@@ -190,7 +211,10 @@ class TorchGraph(nn.Module):
         constants = {name: array for name, array in model.constants.items() if name not in live}
         branches = {int(index): _take_branch(pair) for index, pair in self.branches.items()}
         changes = Changes(self.wiring(), norms, branches, self._baked)
-        return Layout(self.nodes, constants, {*self.variables}, self.inputs, changes, self.dtype)
+        layout = Layout(self.nodes, constants, {*self.variables}, self.inputs, changes, self.dtype)
+        for name in self.outputs:
+            layout.want(name)
+        return layout
 
     def _run(self, inputs: Sequence[torch.Tensor], names: tuple[str, ...]) -> list[torch.Tensor]:
         self._check(inputs)
@@ -203,7 +227,11 @@ class TorchGraph(nn.Module):
         return self._execute(program, inputs)
 
     def _execute(self, program: Program, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        return program.run(inputs, [self.tensor(name) for name in program.tensors])
+        fed = [
+            tensor.to(self.dtype) if tensor.dtype == stored else tensor
+            for tensor, stored in zip(inputs, self._stored, strict=True)
+        ]
+        return program.run(fed, [self.tensor(name) for name in program.tensors])
 
     def _check(self, inputs: Sequence[torch.Tensor]) -> None:
         """Check the number of inputs, and their batch the first time that it is another than the file states."""
@@ -233,6 +261,12 @@ class TorchGraph(nn.Module):
                 raise UnknownNameError("value", name, known)
         drops = self.training and self.dropout
         return Program(self._layout, self.inputs, names, is_training=self.training, dtype=self.dtype, drops=drops)
+
+
+def _find_type(model: Model, name: str) -> torch.dtype | None:
+    """The floating-point type that the file has for an input, None for any other: that of its samples, as a rule."""
+    dtype = model.dtypes.get(name)
+    return getattr(torch, dtype.name, None) if dtype is not None and "float" in dtype.name else None
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]

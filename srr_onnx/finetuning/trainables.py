@@ -7,7 +7,7 @@ preprocessing never do. Means and variances of BatchNormalizations follow the da
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from srr_onnx.errors import UnknownNameError
 from srr_onnx.graph.cost import is_constant_node, is_float
@@ -61,9 +61,10 @@ class Readers:
 
     Args:
         model: Loaded model.
+        shared: Constants of which it is known that subgraphs read them as weights.
     """
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, shared: Collection[str] = ()) -> None:
         self._model = model
         self._names: dict[str, list[str]] = {}
         for name, roots in model.roots.items():
@@ -74,7 +75,7 @@ class Readers:
             if not is_constant_node(model, node):
                 for slot, name in enumerate(node.inputs):
                     self._uses.setdefault(name, []).append((node.index, slot))
-        self._captured = {name for node in model.nodes for name in node.captured}
+        self._captured = {name for node in model.nodes for name in node.captured if name not in shared}
 
     def of(self, root: str) -> list[Use]:
         """Uses of a stored constant, and of what follows from it, by nodes that do not make a constant themselves."""
@@ -89,7 +90,7 @@ class Readers:
 
 
 def find_variables(
-    model: Model, nodes: Sequence[Node], train: Sequence[str] | None = None
+    model: Model, nodes: Sequence[Node], train: Sequence[str] | None = None, shared: Collection[str] = ()
 ) -> tuple[tuple[Variable, ...], tuple[str, ...]]:
     """Find what may change.
 
@@ -97,6 +98,7 @@ def find_variables(
         model: Loaded model.
         nodes: The nodes that will be run.
         train: Names of the stored constants that learn; None for those that the slots name.
+        shared: Names of the stored constants that branches read, as weights only: they learn as if they were read here.
 
     Returns:
         The tensors that may change, and one line for everything that parts.
@@ -115,14 +117,16 @@ def find_variables(
         wanted = {use: name for node in nodes for use, name in _weights(model, node) if use not in statistics}
     else:
         wanted = _named(model, train, statistics)
-    names, readers, notes = NewNames(model), Readers(model), list[str]()
+    names, readers, notes = NewNames(model), Readers(model, shared), list[str]()
     found: dict[str, Variable] = {}
-    for name in dict.fromkeys(wanted.values()):
+    for name in dict.fromkeys((*wanted.values(), *shared)):
         uses = tuple(use for use, read in wanted.items() if read == name)
         roots = [root for root in _float_roots(model, name) if train is None or root in train]
         others = {use for root in roots for use in readers.of(root)} - set(wanted)
         if not others and not any(readers.is_shown(root) for root in roots):
             found.update((root, Variable(root, root, (), True)) for root in roots)
+            continue
+        if not uses:
             continue
         new = names.take(f"{name}_learnt")
         found[new] = Variable(new, name, uses, True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import zipfile
 from pathlib import Path
@@ -35,7 +36,7 @@ def make_trainer(options: TrainingOptions, folder: RunFolder) -> lightning.Train
     """
     try:
         with quietly():
-            return lightning.Trainer(
+            trainer = lightning.Trainer(
                 accelerator=options.accelerator,
                 devices=options.devices,
                 num_nodes=options.nodes,
@@ -58,6 +59,14 @@ def make_trainer(options: TrainingOptions, folder: RunFolder) -> lightning.Train
         if type(error).__name__ != "MisconfigurationException":
             raise
         raise TrainingError(f"training cannot be set up: {first_line(error)}") from error
+    environment = getattr(trainer.strategy, "cluster_environment", None)
+    is_alone = type(environment).__name__ == "LightningEnvironment"
+    if options.nodes > 1 and is_alone and "MASTER_ADDR" not in os.environ:  # it would wait for the others for ever
+        raise TrainingError(
+            f"nodes is {options.nodes}, but nothing tells where the other machines are: start the command on each with "
+            "torchrun or SLURM"
+        )
+    return trainer
 
 
 def fit(trainer: lightning.Trainer, training: Training, keeper: Keeper, loader: Any, checkpoint: Path | None) -> None:
@@ -74,7 +83,7 @@ def fit(trainer: lightning.Trainer, training: Training, keeper: Keeper, loader: 
         TrainingError: It has gone astray, or the checkpoint cannot be read.
         KeyboardInterrupt: The user has had enough.
     """
-    if checkpoint is not None and not zipfile.is_zipfile(checkpoint):
+    if checkpoint is not None and not _is_whole(checkpoint):
         raise TrainingError(f"the checkpoint {str(checkpoint)!r} is damaged: start anew with --force")
     trainer.callbacks.append(keeper)  # type: ignore[attr-defined]
     handler = signal.getsignal(signal.SIGINT)
@@ -89,6 +98,15 @@ def fit(trainer: lightning.Trainer, training: Training, keeper: Keeper, loader: 
         raise KeyboardInterrupt from None
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    """Whether the content of a checkpoint is what was written: torch does not look."""
+    try:
+        with zipfile.ZipFile(checkpoint) as file:
+            return file.testzip() is None
+    except Exception:  # damage comes in many kinds
+        return False
 
 
 def freeze_unreached(training: Training, batch: TrainingBatch) -> int:

@@ -27,7 +27,6 @@ class Training(lightning.LightningModule):
         teacher: What it is to be like; None without.
         objective: What is made small.
         options: How.
-        inputs: Names of the model's inputs, in its order.
         shared: Inputs that all samples share, by name.
         classes: Columns that labels have when samples are mixed.
         steps: Steps in all.
@@ -45,17 +44,19 @@ class Training(lightning.LightningModule):
         objective: Objective,
         options: TrainingOptions,
         *,
-        inputs: tuple[str, ...],
         shared: Mapping[str, Array],
         classes: int,
         steps: int,
     ) -> None:
         super().__init__()
+        for graph in (student, teacher):
+            if graph is not None:
+                graph.put_channels_last()
         self.student = student
         # In a tuple, so that torch takes it for no part of this module: it is neither trained nor kept in checkpoints.
         self._teacher = () if teacher is None else (teacher.eval().requires_grad_(False),)
         self._objective, self.options = objective, options
-        self._inputs, self._classes, self._steps = inputs, classes, steps
+        self._classes, self._steps = classes, steps
         self._shared = {name: torch.from_numpy(array) for name, array in shared.items()}
         self.loss: Tensor = torch.zeros(())
 
@@ -68,12 +69,11 @@ class Training(lightning.LightningModule):
     def forward(self, batch: TrainingBatch) -> Tensor:
         """The loss of a batch."""
         feeds = {**batch.inputs, **self._shared}
-        values = [feeds[name] for name in self._inputs]
         wanted: Mapping[str, Tensor] = {}
         for teacher in self._teacher:
             with torch.no_grad():
-                wanted = teacher.run(values, self._objective.teacher_values)
-        found = self.student.run(values, self._objective.student_values)
+                wanted = teacher.run([feeds[name] for name in teacher.inputs], self._objective.teacher_values)
+        found = self.student.run([feeds[name] for name in self.student.inputs], self._objective.student_values)
         return self._objective.measure(found, wanted, batch.labels)
 
     def training_step(self, batch: TrainingBatch, batch_idx: int) -> Tensor:

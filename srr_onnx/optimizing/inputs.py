@@ -19,9 +19,11 @@ from srr_onnx.errors import RecipeError
 from srr_onnx.graph.load import load_model
 from srr_onnx.graph.model import Model
 from srr_onnx.optimizing.recipe import Recipe
+from srr_onnx.optimizing.sections import named
 from srr_onnx.planning.budget import parse_share
 from srr_onnx.validation.classes import has_classes
 from srr_onnx.validation.evaluate import load_beside, read
+from srr_onnx.validation.runs import open_models
 from srr_onnx.validation.validate import Validation, validate
 
 OnStage = Callable[[str, int, int], None]
@@ -123,7 +125,26 @@ def open_inputs(
         kept, held_out = split_held_out(np.arange(len(learned)), share, recipe.seed)
         learned, tested = learned.select(kept), learned.select(held_out)
     _check_gates(recipe, original, tested)
+    if learned is not None:
+        _check_training(recipe, original, teacher, learned)
     return Inputs(recipe, original, teacher, learned, tested, shapes, settings, tell)
+
+
+def _check_training(recipe: Recipe, original: Model, teacher: Model, learned: Dataset) -> None:
+    """Find out, before any work is done, whether training knows what to compare."""
+    if recipe.finetune is None:
+        return
+    from srr_onnx.finetuning.objective import make_objective  # torch comes with it
+    from srr_onnx.finetuning.preparing import check_labels
+
+    if recipe.teacher is not None:  # whose inner values need not be as large before pruning
+        open_models(teacher, original)
+        return
+    for key, settings in (("finetune", recipe.finetune), ("final_finetune", recipe.final_finetune)):
+        if settings is not None:
+            pairs = {"heads": settings.heads, "features": settings.features}
+            objective = named(key, make_objective, original, teacher, learned, settings.options, **pairs)
+            named(key, check_labels, learned, objective)
 
 
 def _check_gates(recipe: Recipe, model: Model, tested: Dataset | None) -> None:

@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import importlib
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -31,6 +32,8 @@ from srr_onnx.validation.validate import Validation
 
 SCHEMA = "srr-onnx/optimize-run/1"
 REPORT = "report.html"
+# Name of a stage's folder.
+_STAGE = re.compile(r"\d{2,}-(prune|finetune)")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -96,17 +99,18 @@ def optimize(
         importlib.import_module("srr_onnx.finetuning.finetune")
     folder = Path(run_dir)
     report = Path(recipe.report) if recipe.report is not None else folder / REPORT
-    _check_outputs(source, output, recipe, force=force, resume=resume)
+    _check_outputs(source, output, folder, recipe, force=force, resume=resume)
     tell("load", 0, 1)
     inputs = open_inputs(source, recipe, input_shapes, tell)
     if recipe.steps > 1 and not resume:
         check_reachable(inputs)
-    begin_run(
+    _claim = begin_run(  # held until this returns
         folder,
         SCHEMA,
         inputs.settings,
         resume=resume,
         force=force,
+        left=_find_stages(folder),
         clear=functools.partial(_clear, folder),
         kind=RecipeError,
     )
@@ -150,7 +154,7 @@ def _gather_notes(results: Sequence[StageResult], known: Sequence[str]) -> Itera
             told.add(text)
 
 
-def _check_outputs(source: Any, output: Any, recipe: Recipe, *, force: bool, resume: bool) -> None:
+def _check_outputs(source: Any, output: Any, folder: Path, recipe: Recipe, *, force: bool, resume: bool) -> None:
     """Refuse, before any work is done, to write over what is read or over files of others.
 
     The page may be there already where a run goes on: it is written just before the result, with which the run ends.
@@ -158,6 +162,12 @@ def _check_outputs(source: Any, output: Any, recipe: Recipe, *, force: bool, res
     origin = source.source if isinstance(source, Model) else source
     read_from = [origin, recipe.path, recipe.data, recipe.labels, recipe.teacher, recipe.test.data, recipe.test.labels]
     taken = {os.path.realpath(path) for path in read_from if path is not None}
+    home = Path(os.path.realpath(folder))
+    for place in taken:
+        if _is_of_stage(Path(place), home):
+            raise OutputError(
+                f"{place!r} is a file that is read, and a run's own: choose another folder with --run-dir"
+            )
     for target, how, may_exist in (
         (output, "-o", force),
         (recipe.report, "the key report", force or resume),
@@ -166,13 +176,25 @@ def _check_outputs(source: Any, output: Any, recipe: Recipe, *, force: bool, res
             continue
         if os.path.realpath(target) in taken:
             raise OutputError(f"{str(target)!r} is a file that is read: choose another name with {how}")
+        final = Path(os.path.realpath(target))
+        if final == home or _is_of_stage(final, home):
+            raise OutputError(f"{str(target)!r} is a place of the run's own: choose another with {how} or --run-dir")
         check_target(Path(target), may_exist, how)
+
+
+def _find_stages(folder: Path) -> list[Path]:
+    """Folders of the stages that a run has left."""
+    return [path for path in folder.glob("[0-9]*-*") if _STAGE.fullmatch(path.name)]
+
+
+def _is_of_stage(path: Path, home: Path) -> bool:
+    """Whether a path lies where a run keeps what its stages make."""
+    return path.is_relative_to(home) and path != home and bool(_STAGE.fullmatch(path.relative_to(home).parts[0]))
 
 
 def _clear(folder: Path) -> None:
     """Remove what a run has left; nothing else that lies in the folder."""
-    for path in folder.glob("[0-9][0-9]-*"):
-        if path.name[3:] in ("prune", "finetune"):
-            shutil.rmtree(path)
+    for path in _find_stages(folder):
+        shutil.rmtree(path)
     for name in (REPORT, SETTINGS):
         (folder / name).unlink(missing_ok=True)

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -112,6 +113,17 @@ def test_errors_are_one_line(run, files, more, code, line):
     assert line in result.stderr
 
 
+@pytest.mark.parametrize("out", ["data.npz", "labels.txt", "plan.json", "teacher.onnx"])
+def test_nothing_is_written_over_that_is_read(run, files, out):
+    (files / "labels.txt").write_text("0\n" * 96)
+    (files / "plan.json").write_text("{}")
+    before = (files / out).read_bytes()
+    result = run(*words("--labels", "labels.txt", "--plan", "plan.json", "--force", out=out))
+    assert result.exit_code == 1
+    assert f"{out!r} is a file that is read: choose another name" in result.stderr
+    assert (files / out).read_bytes() == before
+
+
 def test_training_needs_data(run, files):
     result = run("finetune", "net.onnx")
     assert result.exit_code == 2
@@ -143,14 +155,14 @@ def test_empty_folders_and_damaged_pictures(run, files):
 # Processes: each takes seconds to import what it needs
 
 
-def start(*more, folder, out="out.onnx"):
+def start(*more, folder, out="out.onnx", launcher=(), environment=None):
     return subprocess.Popen(
-        [*PROGRAM, *words(*more, out=out)],
+        [*launcher, *PROGRAM, *words(*more, out=out)],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})},
     )
 
 
@@ -196,9 +208,44 @@ def test_killed_runs_go_on_to_the_same_weights(run, files):
     )
 
 
-def test_two_processes_train_like_one(run, files):
+def start_by_itself(settings, folder):
+    return [start(*settings, "--devices", 2, folder=folder, out="2.onnx")]
+
+
+def start_by_torchrun(settings, folder):
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--no-python"]
+    return [start(*settings, "--devices", 2, folder=folder, out="2.onnx", launcher=launcher)]
+
+
+def start_by_slurm(settings, folder):
+    """Two nodes with a process each, as srun tells them: both are this machine."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    job = {
+        "SLURM_JOB_ID": "1", "SLURM_JOB_NAME": "train",
+        "SLURM_JOB_NODELIST": "127.0.0.1", "SLURM_NODELIST": "127.0.0.1",
+        "SLURM_NNODES": "2", "SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "1", "SLURM_LOCALID": "0",
+        "MASTER_PORT": str(port),
+    }  # fmt: skip
+    return [
+        start(
+            *settings,
+            *("--devices", 1, "--nodes", 2),
+            folder=folder,
+            out="2.onnx",
+            environment={**job, "SLURM_PROCID": str(rank), "SLURM_NODEID": str(rank)},
+        )
+        for rank in (0, 1)
+    ]
+
+
+@pytest.mark.parametrize("launch", [start_by_itself, start_by_torchrun, start_by_slurm])
+def test_two_processes_train_like_one(run, files, launch):
     settings = ("--epochs", 3, "--norms", "keep", "--accelerator", "cpu", "--format", "json")
-    two = json.loads(finish(start(*settings, "--devices", 2, folder=files, out="2.onnx")))
+    printed, *nothing = map(finish, launch(settings, files))
+    assert not any(nothing), "the first process alone speaks"
+    two = json.loads(printed)
     single = json.loads(run(*words(*settings, out="1.onnx")).stdout)
     one, other = weights(files / "1.onnx"), weights(files / "2.onnx")
     for name in one:

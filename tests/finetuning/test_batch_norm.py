@@ -194,3 +194,16 @@ def test_modes_of_all_parts_are_as_before() -> None:
 def test_samples_are_needed() -> None:
     with pytest.raises(DataError, match="no samples to take the statistics"):
         insert_norms(to_torch(net()), [])
+
+
+@pytest.mark.parametrize("name", ["keys", "values", "type", "forward", "training", "a.b"])
+def test_whatever_the_value_is_called(name: str) -> None:
+    g = Graph()
+    y = g("Relu", g("Conv", g.input("x", (1, 3, 8, 8), dynamic={0: "n"}), g.weight(4, 3, 3, 3), outputs=[name]))
+    g.output(g.conv(y, 2, name="head"))
+    module = to_torch(load_model(g.model())).eval()
+    assert list(insert_norms(module, batches())) == [name]
+    train(module)
+    x = batches()[0]
+    found, wanted = to_torch(from_torch(module)).eval()(x)[0], module(x)[0]
+    assert (found - wanted).abs().max() < 1e-5 * wanted.abs().max()

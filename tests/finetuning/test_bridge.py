@@ -25,11 +25,11 @@ Array = np.ndarray[Any, Any]
 LEARNT = {"first.weight", "first.bias", "Conv_1.weight", "Conv_1.bias", "scale", "shift", "dense", "offset"}
 
 
-def net(opset: int = 17, batch: int | None = None) -> onnx.ModelProto:
+def net(opset: int = 17, batch: int | None = None, kernel: int = 1) -> onnx.ModelProto:
     """Convolutions, a normalization, a shape that is computed at run time, and a dense head."""
     g = Graph(opset=opset)
     x = g.input("x", (batch or 1, 3, 8, 8), dynamic=None if batch else {0: "n"})
-    y = g("Relu", g.conv(x, 8, name="first"))
+    y = g("Relu", g.conv(x, 8, kernel, name="first"))
     parts = [g.weight(8, name="scale", offset=1), g.weight(8, name="shift"), g.weight(8, name="mean", scale=0.1)]
     variance = g.constant(np.linspace(0.5, 2, 8, dtype=np.float32), "variance")
     y = g("BatchNormalization", g.conv(y, 8), *parts, variance)
@@ -380,10 +380,37 @@ def branching() -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
+def test_channels_last_the_numbers_are_the_same(tmp_path: Any) -> None:
+    proto = net(kernel=3)
+    model = load_model(proto)
+    usual, other = to_torch(model), to_torch(model)
+    other.put_channels_last()
+    assert not other.tensor("first.weight").is_contiguous()
+    check_agreement(proto, other)
+    assert write(from_torch(other), tmp_path) == write(model, tmp_path)  # before a step the very same numbers
+    for module in (usual, other):
+        take_steps(module)
+    for name in LEARNT:
+        torch.testing.assert_close(other.tensor(name), usual.tensor(name), rtol=1e-4, atol=1e-5)
+    trained = write(from_torch(other), tmp_path)
+    check_agreement(trained, other)
+
+
+def test_channels_last_leaves_other_ranks_alone() -> None:
+    g = Graph()
+    x = g.input("x", (1, 3, 6, 6, 6))
+    y = g("GlobalAveragePool", g("Conv", x, g.weight(4, 3, 3, 3, 3), pads=[1] * 6))
+    g.shapes[y], g.dtypes[y] = (1, 4, 1, 1, 1), TensorProto.FLOAT
+    g.output(y)
+    module = to_torch(load_model(g.model()))
+    module.put_channels_last()
+    assert all(value.is_contiguous() for value in module.parameters())
+
+
 def test_of_two_branches_the_one_taken_learns(tmp_path: Any) -> None:
     proto = branching()
     module = to_torch(load_model(proto))
-    assert module.notes == ["'If(y)' (If): only the branch that is taken learns, by weights of its own"]
+    assert module.notes == ["'If(y)' (If): only the branch that is taken learns"]
     x = np.random.default_rng(1).standard_normal((1, 3, 4, 4)).astype(np.float32)
     optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
     module(torch.tensor(x), torch.tensor(True))[0].sum().backward()
@@ -397,6 +424,71 @@ def test_of_two_branches_the_one_taken_learns(tmp_path: Any) -> None:
     for condition in (True, False):
         feeds = {"x": x, "c": np.array(condition)}
         np.testing.assert_allclose(compute(module, feeds)[0], run_ort(back, feeds)["y"], rtol=1e-4, atol=1e-5)
+
+
+def lending(*, is_nested: bool = False, is_shown: bool = False) -> onnx.ModelProto:
+    """Two branches that have no weights of their own: both read those of the graph around them, the second one more."""
+
+    def branch(name: str, *weights: str) -> onnx.GraphProto:
+        nodes, last = [], "x"
+        for number, weight in enumerate(weights):
+            nodes.append(helper.make_node("Conv", [last, weight], [f"{name}_{number}"]))
+            last = f"{name}_{number}"
+        made = helper.make_tensor_value_info(last, TensorProto.FLOAT, [1, 3, 4, 4])
+        return helper.make_graph(nodes, name, [], [made])
+
+    first = branch("then", "w")
+    if is_nested:
+        node = helper.make_node("If", ["c"], ["inner"], then_branch=first, else_branch=branch("never", "v"))
+        made = helper.make_tensor_value_info("inner", TensorProto.FLOAT, [1, 3, 4, 4])
+        first = helper.make_graph([node], "outer", [], [made])
+    nodes = [helper.make_node("If", ["c"], ["y"], then_branch=first, else_branch=branch("else", "w", "v"))]
+    inputs = [
+        helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 4, 4]),
+        helper.make_tensor_value_info("c", TensorProto.BOOL, []),
+    ]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 3, 4, 4])]
+    if is_shown:  # as a number that is no weight
+        nodes.append(helper.make_node("Exp", ["w"], ["z"]))
+        outputs.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, [3, 3, 1, 1]))
+    rng = np.random.default_rng(0)
+    stored = [numpy_helper.from_array(rng.standard_normal((3, 3, 1, 1)).astype(np.float32), name) for name in "wv"]
+    graph = helper.make_graph(nodes, "g", inputs, outputs, stored)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+@pytest.mark.parametrize("is_nested", [False, True])
+@pytest.mark.parametrize("train", [None, ["w"]])
+def test_weights_that_branches_read_from_around_them_learn(
+    is_nested: bool, train: list[str] | None, tmp_path: Any
+) -> None:
+    proto = lending(is_nested=is_nested)
+    module = to_torch(load_model(proto), train=train)
+    assert len(list(module.parameters())) == (2 if train is None else 1)
+    copied = copy.deepcopy(module)
+    for part in (module, copied):
+        part.train()
+        optimizer = torch.optim.SGD(part.parameters(), lr=0.05)
+        for condition in (False, True):
+            optimizer.zero_grad()
+            part(torch.ones(1, 3, 4, 4), torch.tensor(condition))[0].square().mean().backward()
+            optimizer.step()
+    assert torch.equal(module.tensor("w"), copied.tensor("w"))
+    written = write(from_torch(module), tmp_path)
+    assert list(written.graph.node) == list(proto.graph.node)
+    before, after = ({t.name: numpy_helper.to_array(t) for t in p.graph.initializer} for p in (proto, written))
+    assert not np.array_equal(before["w"], after["w"])
+    assert np.array_equal(before["v"], after["v"]) == (train is not None)
+    for condition in (False, True):
+        feeds = {"x": np.random.default_rng(1).standard_normal((1, 3, 4, 4)).astype(np.float32), "c": condition}
+        feeds = {name: np.asarray(value) for name, value in feeds.items()}
+        np.testing.assert_allclose(compute(module.eval(), feeds)[0], run_ort(written, feeds)["y"], rtol=1e-4, atol=1e-5)
+
+
+def test_what_branches_read_stays_where_others_read_it_as_no_weight() -> None:
+    module = to_torch(load_model(lending(is_shown=True)))
+    assert [name for name, variable in module.variables.items() if variable.is_trainable] == ["v"]
+    assert len(list(module.parameters())) == 1
 
 
 def test_a_branch_reads_what_has_no_shape_before_it_runs(tmp_path: Any) -> None:

@@ -2,10 +2,14 @@
 
 import csv
 import json
+import subprocess
+import sys
+import zipfile
 
 import numpy as np
 import onnx
 import pytest
+from builders import Graph
 from onnx import numpy_helper
 from training_models import net, pictures, save_net, save_pictures
 
@@ -209,6 +213,68 @@ def test_a_run_is_not_thrown_away_unasked(files):
     assert (files / "out" / "mine.txt").read_text() == "keep"
 
 
+def test_a_run_that_could_not_begin_is_in_nobody_s_way(files):
+    def stop(stage, done, steps):
+        if stage == "prepare":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(files, on_stage=stop)
+    assert (files / "out" / "settings.json").exists()
+    train(files, epochs=1)
+
+
+def test_settings_of_somebody_else_are_not_written_over(files):
+    (files / "out").mkdir()
+    for text in ("{}", "no JSON"):
+        (files / "out" / "settings.json").write_text(text)
+        with pytest.raises(TrainingError, match="holds a run already"):
+            train(files)
+        with pytest.raises(TrainingError, match="holds no run to go on with"):
+            train(files, resume=True)
+        assert (files / "out" / "settings.json").read_text() == text
+
+
+# Locks a file, says so, and waits for a line.
+LOCK = "import fcntl, sys; file = open(sys.argv[1], 'r+'); fcntl.lockf(file, fcntl.{how}); print(); input()"
+
+
+def test_nobody_works_on_a_run_that_another_process_works_on(files):
+    train(files)
+    (files / "out.onnx").unlink()
+    command = [sys.executable, "-c", LOCK.format(how="LOCK_EX"), str(files / "out" / "settings.json")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        for how in ("resume", "force"):
+            with pytest.raises(TrainingError, match=r"another process is at work in .*: wait for its end"):
+                train(files, **{how: True})
+        other.communicate(b"\n")
+    train(files, resume=True)
+
+
+def test_other_processes_are_kept_out_until_the_end(files):
+    command = [sys.executable, "-c", LOCK.format(how="LOCK_EX | fcntl.LOCK_NB"), str(files / "out" / "settings.json")]
+    found = []
+
+    def ask():
+        result = subprocess.run(command, input=b"\n", capture_output=True, check=False)
+        return b"BlockingIOError" in result.stderr or result.returncode
+
+    def stop(stage, done, steps):
+        if stage == "train" and done == 1:
+            found.append(ask())
+            raise InterruptedError
+
+    def look(stage, done, steps):
+        if stage == "train" and done == steps:
+            found.append(ask())
+
+    with pytest.raises(InterruptedError):
+        train(files, on_stage=stop)
+    train(files, on_stage=look, resume=True)
+    assert [*found, ask()] == [True, True, 0]
+
+
 def test_a_loss_that_is_no_number_stops_and_keeps_the_last_checkpoint(files):
     def stop(stage, done, steps):
         if stage == "train" and done == 3:
@@ -219,7 +285,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_checkpoint(files):
         train(files, epochs=3, **changes)
     message = str(caught.value)
     assert "is no number any more after" in message
-    assert message.endswith("try a smaller --lr (it was 1e+20), --norms insert, or --clip 1")
+    assert message.endswith("try one of: a smaller --lr (it was 1e+20), --norms insert, --clip 1")
     assert not (files / "out.onnx").exists()
 
 
@@ -240,10 +306,15 @@ def test_a_checkpoint_that_is_kept_is_a_good_one(files, monkeypatch):
     assert all(bool(torch.isfinite(value).all()) for value in state.values())
 
 
-def test_a_damaged_checkpoint_is_no_place_to_go_on_from(files):
+@pytest.mark.parametrize("is_short", [True, False])
+def test_a_damaged_checkpoint_is_no_place_to_go_on_from(files, is_short):
     train(files)
     last = files / "out" / "last.ckpt"
-    last.write_bytes(last.read_bytes()[:1000])
+    content = last.read_bytes()
+    with zipfile.ZipFile(last) as file:
+        place = max(file.infolist(), key=lambda entry: entry.file_size).header_offset + 256
+    spoilt = bytes(byte ^ 255 for byte in content[place : place + 16])
+    last.write_bytes(content[:1000] if is_short else content[:place] + spoilt + content[place + 16 :])
     with pytest.raises(TrainingError, match=r"'.*last\.ckpt' is damaged: start anew with --force"):
         train(files, resume=True, force=True)
 
@@ -312,6 +383,68 @@ def test_made_up_pictures_teach_nothing(files):
 def test_the_output_is_no_file_that_is_read(files):
     with pytest.raises(OutputError, match="is a file that is read: choose another name"):
         train(files, "teacher", force=True)
+
+
+def test_a_run_writes_over_no_file_that_is_read(files):
+    (files / "out").mkdir()
+    source = save_net(files / "out" / "best.onnx")
+    before = source.read_bytes()
+    for force in (False, True):
+        with pytest.raises(OutputError, match="is a file that is read: choose another folder with --run-dir"):
+            train(files, source=source, force=force)
+    with pytest.raises(TrainingError, match="holds a run already"):  # some model of the user's
+        train(files)
+    assert source.read_bytes() == before
+
+
+@pytest.mark.parametrize("output", ["out", "out/best.onnx"])
+def test_the_result_is_no_place_of_the_run_s_own(files, output):
+    with pytest.raises(OutputError, match="is a place of the run's own"):
+        module.fine_tune(files / "net.onnx", files / output, data=files / "data.npz", run_dir=files / "out")
+
+
+def test_a_teacher_with_its_inputs_in_another_order(files):
+    def save(path, order):
+        g = Graph(opset=13)
+        for name in order:
+            g.input(name, (1, 6), dynamic={0: "n"})
+        first, second = g("MatMul", "a", g.weight(6, 4, name="u")), g("MatMul", "b", g.weight(6, 4, name="v"))
+        g.output(g("Sub", g("Relu", first), g("Mul", second, second), name="y"))
+        onnx.save(g.model(), path)
+
+    save(files / "net.onnx", "ab")
+    save(files / "teacher.onnx", "ba")
+    rng = np.random.default_rng(0)
+    np.savez(files / "data.npz", **{name: rng.standard_normal((40, 6)).astype(np.float32) for name in "ab"})
+    found = train(files, lr=1e-6)
+    assert max(row.loss for row in found.rows) < 1e-6
+
+
+@pytest.mark.parametrize("norms", ["keep", "insert"])
+def test_samples_of_the_half_precision_that_the_file_takes(files, norms):
+    for name in ("net", "teacher"):
+        model = onnx.load(files / f"{name}.onnx")
+        for tensor in model.graph.initializer:
+            if tensor.data_type == onnx.TensorProto.FLOAT:
+                tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), tensor.name))
+        for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
+            if value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT:
+                value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
+        onnx.save(model, files / f"{name}.onnx")
+    found = train(files, norms=norms, ema=0.5, mixup=0.2)
+    assert {array.dtype for array in weights(files / "out.onnx").values()} == {np.dtype(np.float16)}
+    assert found.rows[-1].loss < 10
+
+
+def test_mixing_leaves_labels_alone_that_nothing_is_trained_on(files):
+    assert train(files, loss="distillation", mixup=0.4).after.figure >= 0
+
+
+def test_machines_that_nobody_has_started(files, monkeypatch):
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    with pytest.raises(TrainingError, match="nothing tells where the other machines are: start the command on each"):
+        train(files, nodes=2)
+    assert not (files / "out").exists()
 
 
 def test_a_graph_in_which_nothing_learns(files):

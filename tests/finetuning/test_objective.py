@@ -106,6 +106,8 @@ def test_without_labels_and_teacher_there_is_nothing_to_train_on(tmp_path):
         make(model, loss="distillation")
     with pytest.raises(DataError, match="has no labels"):
         make(model, model, labelled=False, loss="both")
+    with pytest.raises(TrainingError, match="compared with a teacher's: give --loss both, or leave them out"):
+        make(model, model, loss="labels", features={"Relu_0": "Relu_0"})
     with pytest.raises(TrainingError, match="heads and features are compared with a teacher's"):
         make(model, features={"Relu_0": "Relu_0"})
 

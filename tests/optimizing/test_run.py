@@ -6,8 +6,10 @@ import json
 import shutil
 
 import numpy as np
+import onnx
 import pytest
-from training_models import save_net, save_pictures
+from builders import Graph
+from training_models import pictures, save_net, save_pictures
 
 import srr_onnx
 from srr_onnx.errors import DataError, OutputError, PlanError, RecipeError
@@ -146,7 +148,56 @@ def test_what_cannot_end_well_is_refused_before_the_first_stage(tmp_path, change
     assert not (tmp_path / "run").exists() and not (tmp_path / "out.onnx").exists()
 
 
+@pytest.mark.parametrize(
+    ("change", "kind", "words"),
+    [
+        ({"teacher": "other.onnx"}, DataError, "cannot be compared, as their outputs differ"),
+        ({"finetune": {"head": "nothing"}}, RecipeError, "finetune: unknown value of the model 'nothing'"),
+        ({"final_finetune": {"feature": "nothing"}}, RecipeError, "final_finetune: unknown value of the model"),
+        ({"data": "alike.npz", "test": {"limit": 9}}, RecipeError, "finetune: all .* samples .* have the label 0"),
+    ],
+)
+def test_training_that_cannot_end_well_is_refused_before_the_first_stage(tmp_path, change, kind, words):
+    pytest.importorskip("torch", reason="torch is not installed")
+    x, labels = pictures()
+    np.savez("alike.npz", image=x, labels=0 * labels)
+    g = Graph()
+    g.output(g.conv(g.input("image", (1, 3, 8, 8), dynamic={0: "n"}), 4, 1, name="other"))
+    onnx.save(g.model(), "other.onnx")
+    with pytest.raises(kind, match=words):
+        run({**TRAINED, **change})
+    assert not (tmp_path / "run").exists()
+
+
 def test_without_data_costs_are_told_and_nothing_else():
     found = run({"prune": {"flops": "40%"}, "steps": 2})
     assert [(stage.accuracy, stage.agreement, stage.samples) for stage in found.stages] == [(None, None, 0)] * 3
     assert srr_onnx.optimize is optimize
+
+
+def test_a_run_writes_over_no_file_that_is_read(tmp_path):
+    run()
+    source = tmp_path / "run" / "01-prune" / "model.onnx"
+    with pytest.raises(OutputError, match="is a file that is read, and a run's own: choose another folder"):
+        optimize(source, "other.onnx", recipe=PLAIN, run_dir="run", force=True)
+    assert source.exists()
+
+
+@pytest.mark.parametrize("output", ["run", "run/01-prune/model.onnx"])
+def test_the_result_is_no_place_of_the_run_s_own(output):
+    with pytest.raises(OutputError, match="is a place of the run's own"):
+        run(output=output)
+
+
+def test_stages_without_settings_are_a_run_too(tmp_path):
+    run()
+    (tmp_path / "run" / "settings.json").unlink()
+    with pytest.raises(RecipeError, match="holds a run already"):
+        run({**PLAIN, "steps": 1}, "other.onnx")
+
+
+def test_thrown_away_are_stages_of_three_digits_too(tmp_path):
+    run()
+    shutil.copytree("run/01-prune", "run/100-prune")
+    run(output="other.onnx", force=True)
+    assert not (tmp_path / "run" / "100-prune").exists()

@@ -53,8 +53,8 @@ def test_what_is_wrong_is_found(what: str, tmp_path: Path, monkeypatch: pytest.M
         onnx.save(proto, target)
         return target
 
-    def make_wrong(model: Any) -> Any:
-        module = make(model)
+    def make_wrong(model: Any, **options: Any) -> Any:
+        module = make(model, **options)
         if what == "module":
             module.tensor("Conv_0.weight").data.mul_(1.1)
         return module
@@ -97,6 +97,28 @@ def test_what_is_refused_or_learns_nothing_says_so(tmp_path: Path) -> None:
     assert row["outcome"].startswith("refused: operator elsewhere.Unheard")
     row = bridge_sweep.sweep_one(write_net(tmp_path / "fixed.onnx", learns=False))
     assert row["outcome"].startswith("nothing learns")
+
+
+def test_a_graph_is_cut_before_what_cannot_be_trained(tmp_path: Path) -> None:
+    g = Graph(opset=17)
+    x = g.conv(g.input("x", (1, 3, 8, 8)), 4)
+    boxes = g("Reshape", g("Sigmoid", x), g.ints(1, 64, 4))
+    scores = g("Transpose", g("Slice", boxes, g.ints(0), g.ints(1), g.ints(2)), perm=[0, 2, 1])
+    picked = g("NonMaxSuppression", boxes, scores, g.ints(9))
+    g.shapes[picked], g.dtypes[picked] = ("n", 3), onnx.TensorProto.INT64
+    g.output(g("Relu", x))
+    g.output(g("Identity", picked))
+    onnx.save(g.model(), tmp_path / "net.onnx")
+    row = bridge_sweep.sweep_one(tmp_path / "net.onnx")
+    assert row["outcome"] == f"agrees; cut at {boxes}, {scores}, Relu_0"
+    assert row["moved"] > 1e-4
+
+
+def test_a_step_that_goes_too_far_is_taken_smaller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bridge_sweep, "STEP", 1e9)
+    row = bridge_sweep.sweep_one(write_net(tmp_path / "net.onnx"))
+    assert row["outcome"] == "agrees"
+    assert 1 < row["moved"] < 1e6
 
 
 def test_rows_are_kept_and_the_page_is_written(tmp_path: Path) -> None:
