@@ -11,6 +11,8 @@ import csv
 import multiprocessing
 import os
 import queue
+import signal
+import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -150,4 +152,5 @@ def main(
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the workers end too
     main()

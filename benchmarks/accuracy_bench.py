@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
@@ -123,30 +124,37 @@ class Bench:
         """Prune the network.
 
         Args:
-            criterion: Which units go: a registered name, and behind a comma "paper" (settings of srr) or "global" or
-                "uniform" (how the budget is spread, where that is not as usual).
+            criterion: Which units go: a registered name, and behind a comma "paper" (settings of srr) or how the budget
+                is spread, where that is not as usual: "global", "uniform", or "redundancy" (that of srr).
             reduction: Share of the MACs.
 
         Returns:
             The model whose weights are as they were, and the plan.
         """
-        model, seed = self.subject.model, self.subject.seed
+        model = self.subject.model
         name, _, variant = criterion.partition(", ")
         if criterion not in self._scores:
-            self._scores[criterion] = score_groups(
-                model,
-                self._groups,
-                name,
-                ScoreOptions(seed=seed, srr=SrrOptions.paper() if variant == "paper" else SrrOptions.auto()),
-                eliminations=self._eliminations if "reconstruction" in name else None,
-            )
-        allocation = variant if variant in ("global", "uniform") else "auto"
+            self._scores[criterion] = self._score(name, variant)
+        allocation = variant if variant in ("global", "uniform", "redundancy") else "auto"
         budget = Budget.choose(flops=reduction)
         return rewrite(
             model,
             self._groups,
             make_plan(model, self._groups, self._scores[criterion], budget, allocation=allocation),
         )
+
+    def _score(self, name: str, variant: str) -> Scores:
+        options = SrrOptions.paper() if variant == "paper" else SrrOptions.auto()
+        scores = score_groups(
+            self.subject.model,
+            self._groups,
+            name,
+            ScoreOptions(seed=self.subject.seed, srr=options),
+            eliminations=self._eliminations if "reconstruction" in name else None,
+        )
+        if variant == "redundancy":
+            scores = dataclasses.replace(scores, redundancy=self._score("srr", "").redundancy)
+        return scores
 
     def compensate(self, pruned: Model, plan: Plan, way: str) -> Model | None:
         """Change the weights that stay.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import product
 
 from accuracy_grid import EMOJI, LEAST_SQUARES, NONE, RECALIBRATED, SEEDS
@@ -16,9 +16,14 @@ TRAININGS = (LABELS, DISTILLATION)
 # Criterion of the network from which nothing is removed.
 UNPRUNED = "unpruned"
 MAIN_CRITERIA = ("reconstruction", "l1", "srr", "srr, paper")
-CRITERIA = (*MAIN_CRITERIA, "l1, global", "fpgm", "random")
+OTHER_CRITERIA = ("l1, global", "fpgm", "random")
+CRITERIA = (*MAIN_CRITERIA, *OTHER_CRITERIA)
+# Either half of srr by itself: its order within a layer, and its choice of layers.
+HALVES = ("srr, uniform", "l1, redundancy", "random, redundancy")
 MAIN_RIVALS = ("torch-pruning l1", "torch-pruning group norm, global")
 RIVALS = (*MAIN_RIVALS, "torch-pruning group norm")
+# At which all networks are pruned, as a share of the MACs.
+REDUCTION = 0.44
 PHOTO_REDUCTIONS = (0.2, 0.3, 0.44)
 PHOTO_NET = "efficientnet_lite0"
 # What the networks are measured on.
@@ -27,16 +32,15 @@ TEST, VALIDATION = "test", "validation"
 RATES = (0.003, 0.01, 0.03, 0.1)
 # The one recipe of all emoji networks, and that of the photographs, which are few and large.
 RECIPE = TrainingOptions(epochs=2, lr=0.03)
-PHOTO_RECIPE = TrainingOptions(epochs=3, batch=16, lr=0.003)
+PHOTO_RECIPE = TrainingOptions(epochs=3, batch=16, lr=0.001, norms="keep")
 SMALL_RECIPE = TrainingOptions(epochs=1, lr=0.03)
 
 Way = tuple[str, str]
 
 _UNTRAINED: tuple[Way, ...] = tuple(product((NONE, LEAST_SQUARES), (NONE, RECALIBRATED)))
 _ALL: tuple[Way, ...] = (*_UNTRAINED, *product((NONE, LEAST_SQUARES), TRAININGS))
-# Where not everything can be trained: either start on labels, and without labels what suits that best.
-_FEW: tuple[Way, ...] = (*_UNTRAINED, (NONE, LABELS), (LEAST_SQUARES, LABELS))
-_DISTILLED: tuple[Way, ...] = (*_FEW, (LEAST_SQUARES, DISTILLATION))
+# Where there is time for one training only, that of the better start.
+_ONCE: tuple[Way, ...] = (*_UNTRAINED, (LEAST_SQUARES, LABELS))
 _SMALL: dict[str, tuple[Way, ...]] = {
     "reconstruction": ((NONE, NONE), (LEAST_SQUARES, NONE), (LEAST_SQUARES, DISTILLATION)),
     "l1": ((NONE, NONE), (NONE, RECALIBRATED), (NONE, LABELS)),
@@ -44,6 +48,14 @@ _SMALL: dict[str, tuple[Way, ...]] = {
 _CONTROL: tuple[Way, ...] = ((NONE, NONE), (NONE, LABELS))
 # The rivals compensate nothing.
 _RIVALS: tuple[Way, ...] = ((NONE, NONE), (NONE, RECALIBRATED), (NONE, LABELS))
+_TRAINED_RIVALS: tuple[Way, ...] = (*_RIVALS, (NONE, DISTILLATION))
+# The criteria that matter most, l1 also in the usual way: trained without compensation.
+MAIN = {
+    **dict.fromkeys(MAIN_CRITERIA, _ONCE),
+    "reconstruction": (*_ONCE, (LEAST_SQUARES, DISTILLATION)),
+    "l1": (*_ONCE, (NONE, LABELS)),
+    **dict.fromkeys(MAIN_RIVALS, _RIVALS),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,45 +88,47 @@ class Unit:
         return self.net, self.split, self.seed, self.images
 
 
-def _list_all(net: str, split: str, seed: int, reduction: float) -> Iterator[Unit]:
-    """One network at one reduction by every criterion, the control that is only trained first."""
+def _compare(net: str, split: str, seed: int, reduction: float, ways: Mapping[str, tuple[Way, ...]]) -> Iterator[Unit]:
+    """One network by several criteria, the control first."""
     yield Unit(net, split, seed, UNPRUNED, 0.0, _CONTROL)
-    for criterion in CRITERIA:
-        ways = _ALL if reduction == 0.44 else _DISTILLED
-        yield Unit(net, split, seed, criterion, reduction, ways)
-    for criterion in RIVALS:
-        yield Unit(net, split, seed, criterion, reduction, _RIVALS)
-
-
-def _list_main(net: str, split: str, seed: int) -> Iterator[Unit]:
-    """One network at 44 % by the criteria that matter most."""
-    yield Unit(net, split, seed, UNPRUNED, 0.0, _CONTROL)
-    for criterion in MAIN_CRITERIA:
-        yield Unit(net, split, seed, criterion, 0.44, _DISTILLED if criterion == "reconstruction" else _FEW)
-    for criterion in MAIN_RIVALS:
-        yield Unit(net, split, seed, criterion, 0.44, _RIVALS)
+    for criterion, found in ways.items():
+        yield Unit(net, split, seed, criterion, reduction, found)
 
 
 def _list_first() -> Iterator[Unit]:
+    """One network at 44 % by every criterion and three seeds."""
     for seed in SEEDS:
-        yield from _list_all("resnet20", EMOJI, seed, 0.44)
+        ways = dict.fromkeys(MAIN_CRITERIA, _ALL) | dict.fromkeys(OTHER_CRITERIA, _ONCE if seed else _ALL)
+        ways |= dict.fromkeys(RIVALS, _RIVALS) | dict.fromkeys(MAIN_RIVALS, _TRAINED_RIVALS)
+        yield from _compare("resnet20", EMOJI, seed, REDUCTION, ways)
 
 
-def _list_reductions() -> Iterator[Unit]:
-    for reduction, seed in product((0.6, 0.3), SEEDS):
-        yield from _list_all("resnet20", EMOJI, seed, reduction)
+def _list_halves() -> Iterator[Unit]:
+    for seed, criterion in product(SEEDS, HALVES):
+        yield Unit("resnet20", EMOJI, seed, criterion, REDUCTION, _ONCE)
 
 
 def _list_others() -> Iterator[Unit]:
-    for net in ("vgg7_bn", "mobilenet_v2", "resnet56", "shufflenet_v2", "vgg16_bn"):
-        yield from _list_main(net, EMOJI, 0)
+    for net in ("mobilenet_v2", "resnet56", "vgg16_bn"):
+        yield from _compare(net, EMOJI, 0, REDUCTION, MAIN)
+    ours = {criterion: MAIN[criterion] for criterion in MAIN_CRITERIA}
+    yield from _compare("shufflenet_v2", EMOJI, 0, REDUCTION, ours)  # on its shuffles Torch-Pruning divides by zero
 
 
-def _list_rest() -> Iterator[Unit]:
-    yield from _list_main("resnet20", "image", 0)
-    for seed in SEEDS[1:]:
-        yield from _list_main("vgg7_bn", EMOJI, seed)
-    yield from _list_main("densenet40", EMOJI, 0)
+def _list_reductions() -> Iterator[Unit]:
+    """The first network at other reductions, by every criterion."""
+    for reduction in (0.6, 0.3):
+        yield from _compare("resnet20", EMOJI, 0, reduction, MAIN | dict.fromkeys(OTHER_CRITERIA, _UNTRAINED))
+
+
+def _list_densenet() -> Iterator[Unit]:
+    """A network whose training takes ten times as long as that of the others."""
+    yield Unit("densenet40", EMOJI, 0, "reconstruction", REDUCTION, _ONCE)
+    yield Unit("densenet40", EMOJI, 0, "l1", REDUCTION, _UNTRAINED)
+
+
+def _list_random_split() -> Iterator[Unit]:
+    yield from _compare("resnet20", "image", 0, REDUCTION, MAIN)
 
 
 def _list_photos() -> Iterator[Unit]:
@@ -129,20 +143,22 @@ def _list_rates() -> Iterator[Unit]:
         recipe = dataclasses.replace(RECIPE, lr=rate)
         for criterion, compensation in (("l1", NONE), ("reconstruction", LEAST_SQUARES)):
             ways = ((compensation, LABELS),)
-            yield Unit("resnet20", EMOJI, 0, criterion, 0.44, ways, recipe, VALIDATION)
+            yield Unit("resnet20", EMOJI, 0, criterion, REDUCTION, ways, recipe, VALIDATION)
 
 
 def list_small() -> Iterator[Unit]:
     """The small version: the bundled network and its bundled images, in seconds."""
     for criterion, ways in _SMALL.items():
-        yield Unit("resnet20", BUNDLED, 0, criterion, 0.44, ways, SMALL_RECIPE)
+        yield Unit("resnet20", BUNDLED, 0, criterion, REDUCTION, ways, SMALL_RECIPE)
 
 
 PARTS: dict[str, Callable[[], Iterator[Unit]]] = {
     "first": _list_first,
     "rates": _list_rates,
-    "reductions": _list_reductions,
     "photos": _list_photos,
     "others": _list_others,
-    "rest": _list_rest,
+    "halves": _list_halves,
+    "reductions": _list_reductions,
+    "densenet": _list_densenet,
+    "random-split": _list_random_split,
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from accuracy_rows import Row, Rows, describe_net, find_chance, mean, spread
 from machine import ROOT, describe_machine
 from report import make_table
 from results_measuring import KEY, list_keys
+
+from srr_onnx.wording import counted
 
 sys.path.insert(0, str(ROOT / "tools"))
 from markers import replace_between
@@ -42,7 +44,17 @@ _PAIRS: tuple[tuple[_Which, _Which], ...] = (
     (("reconstruction", LEAST_SQUARES, grid.LABELS), ("torch-pruning l1", NONE, grid.LABELS)),
     (("reconstruction", LEAST_SQUARES, grid.LABELS), ("torch-pruning group norm, global", NONE, grid.LABELS)),
     (("reconstruction", LEAST_SQUARES, grid.LABELS), ("srr", LEAST_SQUARES, grid.LABELS)),
+    (("reconstruction", LEAST_SQUARES, grid.DISTILLATION), ("l1", NONE, grid.DISTILLATION)),
+    (("reconstruction", LEAST_SQUARES, grid.DISTILLATION), ("torch-pruning l1", NONE, grid.DISTILLATION)),
+    (
+        ("reconstruction", LEAST_SQUARES, grid.DISTILLATION),
+        ("torch-pruning group norm, global", NONE, grid.DISTILLATION),
+    ),
+    (("srr", LEAST_SQUARES, grid.DISTILLATION), ("l1", LEAST_SQUARES, grid.DISTILLATION)),
     (("l1", LEAST_SQUARES, grid.LABELS), ("l1", NONE, grid.LABELS)),
+    (("srr", LEAST_SQUARES, grid.LABELS), ("l1", LEAST_SQUARES, grid.LABELS)),
+    (("srr", LEAST_SQUARES, grid.LABELS), ("random", LEAST_SQUARES, grid.LABELS)),
+    (("srr", LEAST_SQUARES, grid.LABELS), ("srr, paper", LEAST_SQUARES, grid.LABELS)),
     (("srr", NONE, grid.LABELS), ("l1", NONE, grid.LABELS)),
     (("srr", NONE, grid.LABELS), ("random", NONE, grid.LABELS)),
     (("srr, paper", NONE, grid.LABELS), ("l1", NONE, grid.LABELS)),
@@ -64,6 +76,7 @@ def write_report(rows: Rows, page: Path) -> None:
         "setting": _show_setting(rows),
         "missing": _show_missing(rows),
         "rates": _show_rates(rows),
+        "summary": _show_summary(rows),
         "tables": "\n\n".join([plot, *_show_tables(rows)]).strip(),
         "pairs": "\n\n".join(_show_pairs(rows)),
         "photos": _show_photos(rows),
@@ -116,6 +129,29 @@ def _show_rates(rows: Rows) -> str:
     return make_table(("validation images", *(f"rate {rate:g}" for rate in grid.RATES)), lines)
 
 
+def _show_summary(rows: Rows) -> str:
+    """Mean change over networks at the main reduction, every network with the mean of its seeds."""
+    found = Rows(row for row in rows.select(images=grid.TEST, reduction=grid.REDUCTION) if row["net"] != grid.PHOTO_NET)
+    header, columns = [f"{grid.REDUCTION:.0%} removed, mean of networks"], []
+    for way, name in _COLUMNS.items():
+        part = found.select(compensation=way[0], training=way[1])
+        criteria = [criterion for criterion, ways in grid.MAIN.items() if way in ways]
+        nets = [
+            net
+            for net in part.combinations("net", "split")
+            if criteria and all(part.select(net=net[0], split=net[1], criterion=criterion) for criterion in criteria)
+        ]
+        if nets:
+            header.append(f"{name} ({counted(len(nets), 'network')})")
+            columns.append([_average(part.select(criterion=criterion), nets) for criterion in grid.MAIN])
+    return make_table(header, [list(cells) for cells in zip(grid.MAIN, *columns, strict=True)])
+
+
+def _average(rows: Rows, nets: Sequence[tuple[str, str]]) -> str:
+    means = [mean(rows.select(net=net, split=split), "change") for net, split in nets]
+    return "" if np.isnan(means).any() else f"{np.mean(means):+.1f}"
+
+
 def _show_tables(rows: Rows) -> Iterator[str]:
     """Change of accuracy of every network at every reduction, by criterion and what was done then."""
     found = Rows(row for row in rows.select(images=grid.TEST) if row["net"] != grid.PHOTO_NET)
@@ -126,7 +162,7 @@ def _show_tables(rows: Rows) -> Iterator[str]:
             part = whole.select(reduction=reduction)
             lines = [
                 [criterion, *(spread(_pick(part, criterion, *way), "change") for way in ways)]
-                for criterion in (*grid.CRITERIA, *grid.RIVALS)
+                for criterion in (*grid.CRITERIA, *grid.HALVES, *grid.RIVALS)
                 if part.select(criterion=criterion)
             ]
             if lines:
@@ -144,16 +180,19 @@ def _show_pairs(rows: Rows) -> Iterator[str]:
     places = found.combinations("net", "split", "reduction")
     first = sorted(place for place in places if place[:2] == ("resnet20", EMOJI))
     for few in (first, [place for place in places if place not in first]):
+        parts = {
+            f"{describe_net(net, split)}, {reduction:.0%}": found.select(net=net, split=split, reduction=reduction)
+            for net, split, reduction in few
+        }
+        if few == first:
+            parts[f"all networks, {grid.REDUCTION:.0%}"] = found.select(reduction=grid.REDUCTION)
         lines = []
         for pair in _PAIRS:
-            cells = []
-            for net, split, reduction in few:
-                part = found.select(net=net, split=split, reduction=reduction)
-                cells.append(_compare(*(_pick(part, *which) for which in pair)))
+            cells = [_compare(*(_pick(part, *which) for which in pair)) for part in parts.values()]
             if any(cells):
                 lines.append([" against ".join(_name(which) for which in pair), *cells])
         if lines:
-            yield make_table(("", *(f"{describe_net(net, split)}, {r:.0%}" for net, split, r in few)), lines)
+            yield make_table(("", *parts), lines)
 
 
 def _name(which: _Which) -> str:
@@ -162,9 +201,9 @@ def _name(which: _Which) -> str:
 
 
 def _compare(ours: Rows, theirs: Rows) -> str:
-    """Compare two sets of rows, seed by seed, on the same images."""
-    others = {row["seed"]: row for row in theirs}
-    pairs = [(row, others[row["seed"]]) for row in ours if row["seed"] in others]
+    """Compare two sets of rows, each with that of the same network and seed, on the same images."""
+    others = {_find_subject(row): row for row in theirs}
+    pairs = [(row, others[_find_subject(row)]) for row in ours if _find_subject(row) in others]
     if not pairs:
         return ""
     gained = lost = 0
@@ -175,6 +214,10 @@ def _compare(ours: Rows, theirs: Rows) -> str:
     chance = find_chance(gained, lost)
     shown = f"{points:+.1f} ({gained}:{lost}; {chance:.2g})"
     return f"**{shown}**" if chance < _RARE else shown
+
+
+def _find_subject(row: Row) -> tuple[Any, ...]:
+    return row["net"], row["split"], row["seed"]
 
 
 def _unpack(row: Row) -> np.ndarray[Any, np.dtype[np.bool_]]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 
 import accuracy
+import numpy as np
 import pytest
 import results_grid as grid
+import results_report
 from accuracy_grid import LEAST_SQUARES, NONE
-from accuracy_rows import find_chance, parse_rows
+from accuracy_rows import Rows, find_chance, parse_rows
 from click.testing import CliRunner
 from results_measuring import KEY, Places, list_keys
 
@@ -61,7 +64,9 @@ def test_distillation_follows_the_original(rows):
 def test_the_page_is_written_and_a_second_run_measures_nothing(rows, folder):
     page, table = (folder / "page.md").read_text(), (folder / "rows.csv").read_bytes()
     assert "| resnet20, 44% removed | nothing | recalibrated | labels | least squares | " in page
-    assert page.count("\n| reconstruction | ") == 1
+    assert (
+        page.count("\n| reconstruction | ") == 2
+    )  # of this network, and the mean of networks, of which it is the only one
     assert "| reconstruction + least squares against l1 + labels | " in page
     again = run(folder)
     assert again.stderr == ""
@@ -93,3 +98,44 @@ def test_rows_are_told_apart_by_their_keys():
 )
 def test_chance_of_a_difference(gained, lost, chance):
     assert find_chance(gained, lost) == pytest.approx(chance)
+
+
+def make_row(net, seed, criterion, way, change, hits=(True,) * 8):
+    return {
+        **dict.fromkeys(("split", "images"), ""),
+        "images": grid.TEST,
+        "net": net,
+        "seed": seed,
+        "criterion": criterion,
+        "reduction": 0.44,
+        "compensation": way[0],
+        "training": way[1],
+        "change": change,
+        "accuracy": sum(hits) / len(hits),
+        "hits": base64.b64encode(np.packbits(hits).tobytes()).decode(),
+    }
+
+
+def test_every_network_counts_once_whatever_its_seeds():
+    way = (LEAST_SQUARES, grid.LABELS)
+    rows = [
+        make_row(net, seed, criterion, way, change - index)
+        for net, seed, change in (("a", 0, 1.0), ("a", 1, 3.0), ("b", 0, 6.0))
+        for index, criterion in enumerate(grid.MAIN_CRITERIA)
+    ]
+    rows.append(make_row("c", 0, "l1", way, 99.0))  # lacks the other criteria
+    table = results_report._show_summary(Rows(rows))
+    assert "least squares, labels (2 networks) |" in table
+    assert "| reconstruction | +4.0 |" in table
+    assert "| l1 | +3.0 |" in table
+    assert "| torch-pruning l1 |  |" in table
+
+
+def test_networks_are_compared_with_themselves():
+    right, wrong = [True] * 8, [False] * 6 + [True] * 2
+    ours = [("a", 0, right), ("b", 0, wrong), ("b", 1, right)]
+    theirs = [("b", 0, wrong), ("a", 0, wrong)]
+    first, second = (
+        Rows(make_row(net, seed, "l1", (NONE, NONE), 0.0, hits) for net, seed, hits in rows) for rows in (ours, theirs)
+    )
+    assert results_report._compare(first, second) == "**+37.5 (6:0; 0.031)**"
