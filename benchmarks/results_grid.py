@@ -24,6 +24,10 @@ MAIN_RIVALS = ("torch-pruning l1", "torch-pruning group norm, global")
 RIVALS = (*MAIN_RIVALS, "torch-pruning group norm")
 # At which all networks are pruned, as a share of the MACs.
 REDUCTION = 0.44
+OTHER_REDUCTIONS = (0.6, 0.3)
+OTHER_NETS = ("mobilenet_v2", "resnet56", "vgg16_bn", "shufflenet_v2")
+# Of these, the ones that are trained fast enough for more than one reduction.
+FAST_NETS = tuple(net for net in OTHER_NETS if net != "resnet56")
 PHOTO_REDUCTIONS = (0.2, 0.3, 0.44)
 PHOTO_NET = "efficientnet_lite0"
 # What the networks are measured on.
@@ -104,21 +108,33 @@ def _list_first() -> Iterator[Unit]:
 
 
 def _list_halves() -> Iterator[Unit]:
+    """The halves on one network with three seeds; on the others, whether the norm is the better order within a layer."""
     for seed, criterion in product(SEEDS, HALVES):
         yield Unit("resnet20", EMOJI, seed, criterion, REDUCTION, _ONCE)
+    for net in FAST_NETS:
+        yield Unit(net, EMOJI, 0, "l1, redundancy", REDUCTION, _UNTRAINED)
 
 
 def _list_others() -> Iterator[Unit]:
-    for net in ("mobilenet_v2", "resnet56", "vgg16_bn"):
-        yield from _compare(net, EMOJI, 0, REDUCTION, MAIN)
-    ours = {criterion: MAIN[criterion] for criterion in MAIN_CRITERIA}
-    yield from _compare("shufflenet_v2", EMOJI, 0, REDUCTION, ours)  # on its shuffles Torch-Pruning divides by zero
+    for net in OTHER_NETS:
+        yield from _compare(net, EMOJI, 0, REDUCTION, _find_ways(net))
+
+
+def _find_ways(net: str) -> Mapping[str, tuple[Way, ...]]:
+    if net == "shufflenet_v2":  # on its shuffles Torch-Pruning divides by zero
+        return {criterion: MAIN[criterion] for criterion in MAIN_CRITERIA}
+    return MAIN
 
 
 def _list_reductions() -> Iterator[Unit]:
     """The first network at other reductions, by every criterion."""
-    for reduction in (0.6, 0.3):
+    for reduction in OTHER_REDUCTIONS:
         yield from _compare("resnet20", EMOJI, 0, reduction, MAIN | dict.fromkeys(OTHER_CRITERIA, _UNTRAINED))
+
+
+def _list_other_reductions() -> Iterator[Unit]:
+    for net, reduction in product(FAST_NETS, OTHER_REDUCTIONS):
+        yield from _compare(net, EMOJI, 0, reduction, _find_ways(net))
 
 
 def _list_densenet() -> Iterator[Unit]:
@@ -161,4 +177,5 @@ PARTS: dict[str, Callable[[], Iterator[Unit]]] = {
     "reductions": _list_reductions,
     "densenet": _list_densenet,
     "random-split": _list_random_split,
+    "other-reductions": _list_other_reductions,
 }
