@@ -52,10 +52,10 @@ def conv_transpose(call: Call, x: Tensor, weight: Tensor, bias: Tensor | None = 
     if target is None and kind in ("NOTSET", "VALID"):
         pads = find_pads(call, x.shape[2:], weight.shape[2:], strides, dilations)
     else:
-        target = target or [size * stride for size, stride in zip(x.shape[2:], strides, strict=True)]
-        target = target[-rank:]
-        pads = [share(max(full - size, 0), kind) for full, size in zip(whole, target, strict=True)]
-        extra = [more + max(size - full, 0) for more, full, size in zip(extra, whole, target, strict=True)]
+        same = [size * stride for size, stride in zip(x.shape[2:], strides, strict=True)]
+        pads = [share(max(full - size, 0), kind) for full, size in zip(whole, (target or same)[-rank:], strict=True)]
+        if target is not None:  # SAME alone never adds anything, onnxruntime has it
+            extra = [more + max(size - full, 0) for more, full, size in zip(extra, whole, target[-rank:], strict=True)]
     inner = [min(before, behind) for before, behind in pads] if all(min(p) >= 0 for p in pads) else [0] * rank
     groups = call.attribute("group", 1)
     found: Tensor = _TRANSPOSED[rank](x, weight, bias, strides, inner, extra, groups, dilations)

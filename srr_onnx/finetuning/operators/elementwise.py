@@ -118,7 +118,8 @@ def dropout(
     share = float(call.attribute("ratio", 0.5) if ratio is None else ratio.item())
     kind = x.dtype if call.since < 10 else torch.bool
     if not call.drops and (is_active is None or not is_active.item()):
-        return x, (torch.ones_like(x, dtype=kind) if call.has_output(1) else x)
+        # the mask of what stays; before version 12 onnxruntime leaves it empty where nothing is dropped
+        return x, (torch.full_like(x, call.since >= 12, dtype=kind) if call.has_output(1) else x)
     mask = functional.dropout(torch.ones_like(x), share)
     return x * mask, (mask != 0).to(kind)
 

@@ -74,7 +74,8 @@ def _stride(x: Tensor, axis: int, selected: range) -> Tensor:
     if not selected:
         return x.narrow(axis, 0, 0)
     low, high = min(selected[0], selected[-1]), max(selected[0], selected[-1])
-    window = (slice(None),) * axis + (slice(low, high + 1, abs(selected.step)),)
+    step = min(abs(selected.step), x.shape[axis])  # one that leads out of the axis may be too large for torch
+    window = (slice(None),) * axis + (slice(low, high + 1, step),)
     return x[window] if selected.step > 0 else x[window].flip(axis)
 
 
@@ -97,8 +98,9 @@ def pad(
         return functional.pad(x, flat, value=constant)
     for axis, (before, after) in ends.items():
         if before or after:
-            place = torch.arange(-before, x.shape[axis] + after, device=x.device)
-            x = x.index_select(axis, _SOURCES[mode](place, x.shape[axis]))
+            start, size = max(-before, 0), x.shape[axis] + min(before, 0) + min(after, 0)  # of what is not cut away
+            place = torch.arange(-max(before, 0), size + max(after, 0), device=x.device)
+            x = x.index_select(axis, start + _SOURCES[mode](place, size))
     return x
 
 

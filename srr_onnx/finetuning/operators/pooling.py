@@ -37,7 +37,8 @@ class _Window:
         self.rank = rank
         self.kernel: tuple[int, ...] = tuple(call.attribute("kernel_shape"))
         self.strides, self.dilations = spread(call, "strides", rank), spread(call, "dilations", rank)
-        self.pads: Pads = find_pads(call, x.shape[2:], self.kernel, self.strides, self.dilations)
+        # onnxruntime looks at no dilation when it pads by itself
+        self.pads: Pads = find_pads(call, x.shape[2:], self.kernel, self.strides, [1] * rank)
         self.extra = [0] * rank
         if call.attribute("ceil_mode", 0):
             self.extra = [self._missing(axis, size) for axis, size in enumerate(x.shape[2:])]

@@ -26,14 +26,14 @@ State: TypeAlias = tuple[Tensor, ...]
 _SINCE = (7, 14, 22)
 _KERNELS: dict[str, Callable[..., tuple[Tensor, ...]]] = {"RNN": torch.rnn_tanh, "GRU": torch.gru, "LSTM": torch.lstm}
 _DEFAULTS = {"RNN": ["Tanh"], "GRU": ["Sigmoid", "Tanh"], "LSTM": ["Sigmoid", "Tanh", "Tanh"]}
-# Functions with their parameters alpha and beta, and the values that these have by default.
-_ACTIVATIONS: dict[str, tuple[Callable[..., Tensor], tuple[float, ...]]] = {
-    "affine": (lambda x, alpha, beta: alpha * x + beta, (1.0, 0.0)),
+# Functions with their parameters alpha and beta, and the values that these have by default; None where no page has one.
+_ACTIVATIONS: dict[str, tuple[Callable[..., Tensor], tuple[float | None, ...]]] = {
+    "affine": (lambda x, alpha, beta: alpha * x + beta, (None, None)),
     "elu": (functional.elu, (1.0,)),
     "hardsigmoid": (lambda x, alpha, beta: (alpha * x + beta).clamp(0, 1), (0.2, 0.5)),
     "leakyrelu": (functional.leaky_relu, (0.01,)),
     "relu": (torch.relu, ()),
-    "scaledtanh": (lambda x, alpha, beta: alpha * torch.tanh(beta * x), (1.0, 1.0)),
+    "scaledtanh": (lambda x, alpha, beta: alpha * torch.tanh(beta * x), (None, None)),
     "sigmoid": (torch.sigmoid, ()),
     "softplus": (functional.softplus, ()),
     "softsign": (functional.softsign, ()),
@@ -144,12 +144,14 @@ def _activations(call: Call, directions: int) -> list[list[Activation]]:
             raise call.refuse(f"has the activation {name}")
         function, defaults = _ACTIVATIONS[name.lower()]
         numbers = [next(values, default) for values, default in zip(given, defaults, strict=False)]
+        if None in numbers:
+            raise call.refuse(f"has the activation {name} without its alpha and beta")
         found.append(_bind(function, numbers))
     share = len(found) // directions
     return [found[d * share : (d + 1) * share] for d in range(directions)]
 
 
-def _bind(function: Callable[..., Tensor], numbers: Sequence[float]) -> Activation:
+def _bind(function: Callable[..., Tensor], numbers: Sequence[float | None]) -> Activation:
     return lambda x: function(x, *numbers)
 
 

@@ -126,7 +126,7 @@ def cumulative_sum(call: Call, x: Tensor, axis: Array) -> Tensor:
     along = int(axis.item())
     is_reversed = bool(call.attribute("reverse", 0))
     x = x.flip(along) if is_reversed else x
+    if call.attribute("exclusive", 0) and x.shape[along]:
+        x = torch.cat([torch.zeros_like(x.narrow(along, 0, 1)), x.narrow(along, 0, x.shape[along] - 1)], along)
     sums = x.cumsum(along, dtype=x.dtype)
-    if call.attribute("exclusive", 0):
-        sums = sums - x
     return sums.flip(along) if is_reversed else sums

@@ -50,7 +50,7 @@ def gather_nd(call: Call, x: Tensor, indices: Tensor) -> Tensor:
     rows = x.reshape(x.shape[:batch].numel(), -1, *kept)  # (B, R, ...)
     places = _row_numbers(indices, x.shape[batch : batch + depth]).reshape(rows.shape[0], -1)  # (B, S)
     first = torch.arange(rows.shape[0], device=x.device)[:, None]
-    return rows[first, places].reshape(*indices.shape[:-1], *kept)
+    return rows[first, places].reshape((*indices.shape[:-1], *kept))
 
 
 def _row_numbers(indices: Tensor, sizes: torch.Size) -> Tensor:

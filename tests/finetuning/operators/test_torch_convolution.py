@@ -75,6 +75,13 @@ def test_conv_transpose_is_the_runtime_s(opset: int, rank: int, groups: int, att
     agree("ConvTranspose", [x, weight, bias], opset, **spread)
 
 
+@pytest.mark.parametrize("padding", ["SAME_UPPER", "SAME_LOWER"])
+@pytest.mark.parametrize("attributes", [{}, {"output_padding": [1, 2]}, {"output_shape": [18, 18]}])
+def test_a_transposed_window_may_be_shorter_than_its_stride(padding: str, attributes: dict[str, Any]) -> None:
+    x, weight, bias = draw(1, 2, 6, 6), draw(2, 3, 2, 1), draw(3)
+    agree("ConvTranspose", [x, weight, bias], 11, strides=[3, 3], auto_pad=padding, **attributes)
+
+
 @pytest.mark.parametrize("op_type", ["Conv", "ConvTranspose"])
 def test_gradients(op_type: str) -> None:
     weight = numbers(4, 2, 3, 2) if op_type == "Conv" else numbers(2, 4, 3, 2)

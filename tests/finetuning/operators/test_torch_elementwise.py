@@ -12,7 +12,7 @@ from srr_onnx.errors import UnsupportedError
 from srr_onnx.finetuning.operators.call import OPERATORS as REGISTERED
 from srr_onnx.finetuning.operators.call import Call
 from srr_onnx.graph.model import Node
-from tests.finetuning.node_cases import call_node, cases_of, check_gradients, failures, numbers
+from tests.finetuning.node_cases import call_node, cases_of, check_gradients, failures, numbers, run_node
 
 # What lies in the domain of every function.
 UNARY: dict[str, tuple[int, float]] = {
@@ -99,6 +99,14 @@ def test_dropout_does_nothing_unless_it_is_asked_for() -> None:
     assert torch.allclose(found[mask], torch.tensor(4 / 3))
     assert torch.equal(found != 0, mask)
     assert 200 < 1000 - int(mask.sum()) < 300
+
+
+@pytest.mark.parametrize("opset", [7, 10, 12, 13, 22])
+def test_the_mask_of_dropout_is_that_of_onnxruntime(opset: int) -> None:
+    x = np.ones((2, 3), np.float32)
+    (_, expected), (_, found) = (run("Dropout", [x], opset, 2) for run in (run_node, call_node))
+    assert np.asarray(found).dtype == expected.dtype
+    assert found.tolist() == expected.tolist()
 
 
 def test_types_that_torch_has_not_are_refused() -> None:

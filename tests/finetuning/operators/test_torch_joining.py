@@ -54,12 +54,21 @@ def test_slice_by_attributes() -> None:
     assert torch.equal(found, numbers(4, 5)[1:3, 1:])
 
 
-@pytest.mark.parametrize("mode", ["constant", "reflect", "edge"])
-@pytest.mark.parametrize("pads", [[0, 2, 0, 1], [1, 0, 2, 3], [-1, 1, 0, -2]])
+@pytest.mark.parametrize("step", [np.iinfo(np.int32).min, -(2**40), 2**31, np.iinfo(np.int64).max])
+def test_a_slice_may_step_beyond_everything(step: int) -> None:
+    x = np.arange(10).reshape(5, 2)
+    bounds = [np.array([number]) for number in (3, 0 if step < 0 else 5, 0, step)]
+    (found,) = call_node("Slice", [x, *bounds], 13)
+    (expected,) = run_node("Slice", [x, *bounds], 13)
+    assert found.tolist() == expected.tolist() == [[6, 7]]
+
+
+@pytest.mark.parametrize("mode", ["constant", "reflect", "edge", "wrap"])
+@pytest.mark.parametrize("pads", [[0, 2, 0, 1], [1, 0, 2, 3], [-1, 1, 0, -2], [2, 3, -1, -1], [-2, -2, 1, 2]])
 def test_pad_is_that_of_onnxruntime(mode: str, pads: list[int]) -> None:
     x = np.arange(20, dtype=np.float32).reshape(4, 5)
-    (expected,) = run_node("Pad", [x, np.array(pads)], 18, mode=mode)
-    (found,) = call_node("Pad", [x, np.array(pads)], 18, mode=mode)
+    (expected,) = run_node("Pad", [x, np.array(pads)], 19, mode=mode)
+    (found,) = call_node("Pad", [x, np.array(pads)], 19, mode=mode)
     assert np.array_equal(found.numpy(), expected)
     (old,) = call_node("Pad", [x], 7, mode=mode, pads=pads)
     assert np.array_equal(old.numpy(), expected)

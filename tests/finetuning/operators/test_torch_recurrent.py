@@ -109,3 +109,5 @@ def test_what_is_refused() -> None:
         call_node("LSTM", operands("LSTM"), 14, hidden_size=HIDDEN, clip=1.0)
     with pytest.raises(UnsupportedError, match="ThresholdedRelu"):
         call_node("RNN", operands("RNN"), 14, hidden_size=HIDDEN, activations=["ThresholdedRelu"])
+    with pytest.raises(UnsupportedError, match="Affine without its alpha and beta"):
+        call_node("RNN", operands("RNN"), 14, hidden_size=HIDDEN, activations=["Affine"], activation_alpha=[0.5])

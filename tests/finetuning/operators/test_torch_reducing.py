@@ -29,6 +29,14 @@ def test_gradient_of_sums_up_to_here() -> None:
     check_gradients("CumSum", [numbers(2, 3), np.array(-1)], 14, reverse=1, exclusive=1)
 
 
+@pytest.mark.parametrize("reverse", [0, 1])
+def test_sums_of_what_came_before_lose_nothing(reverse: int) -> None:
+    x = np.array([[3, 1e20, -np.inf, 5][:: 1 - 2 * reverse]], np.float32)
+    (expected,) = run_node("CumSum", [x, np.array(1)], 14, exclusive=1, reverse=reverse)
+    (found,) = call_node("CumSum", [x, np.array(1)], 14, exclusive=1, reverse=reverse)
+    assert found.tolist() == expected.tolist()
+
+
 def test_length_of_zero_has_a_slope() -> None:
     x = torch.zeros(3, requires_grad=True)
     call_node("ReduceL2", [x], 13)[0].sum().backward()

@@ -79,6 +79,13 @@ def test_numbers_of_vectors_count_from_the_end() -> None:
     assert found.tolist() == expected.tolist() == [3, 2]
 
 
+def test_one_vector_may_name_one_number() -> None:
+    x, place = np.arange(6).reshape(2, 3), np.array([1, -1])
+    (expected,) = run_node("GatherND", [x, place], 13)
+    (found,) = call_node("GatherND", [x, place], 13)
+    assert found.tolist() == expected.tolist() == 5
+
+
 @pytest.mark.parametrize(("start", "limit", "step"), [(1, 10, 4), (10, 1, -4), (3, 3, 1), (5, 1, 1)])
 def test_range_is_that_of_onnxruntime(start: int, limit: int, step: int) -> None:
     for kind in (np.int64, np.float32):
