@@ -55,10 +55,15 @@ def to_torch(
         The module. In training mode BatchNormalizations use the statistics of the batch, and update their own.
 
     Raises:
-        UnsupportedError: An operator is not known, or the model is quantized.
+        UnsupportedError: An operator is not known, the model is quantized, or `dtype` is not computed in.
         UnknownNameError: `train` or `cut` names nothing.
         ModelError: The file cannot be read.
     """
+    if dtype not in (torch.float32, torch.float64):
+        raise UnsupportedError(
+            f"{dtype} is nothing that a graph is computed in: take torch.float32 or torch.float64, and torch.autocast "
+            "for fewer bits"
+        )
     model = model if isinstance(model, Model) else load_model(model)
     module = _build(model, tuple(cut) or model.outputs, train, dtype)
     _share(module)

@@ -101,7 +101,8 @@ class TorchGraph(nn.Module):
             raise UnknownNameError("tensor", name, self._keys)
         key = self._keys[name]
         found = self._parameters.get(key)
-        return self._buffers[key] if found is None else found  # type: ignore[return-value]
+        # What torch makes of other tensors (parametrizations, pruning masks) is an attribute only.
+        return getattr(self, key) if found is None else found
 
     def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Run the graph.
@@ -234,11 +235,21 @@ class TorchGraph(nn.Module):
         return program.run(fed, [self.tensor(name) for name in program.tensors])
 
     def _check(self, inputs: Sequence[torch.Tensor]) -> None:
-        """Check the number of inputs, and their batch the first time that it is another than the file states."""
+        """Check number and kind of inputs, and their batch the first time that it is another than the file states."""
         if len(inputs) != len(self.inputs):
             raise DataError(
                 f"the graph has {len(self.inputs)} inputs ({', '.join(self.inputs)}), {len(inputs)} are given"
             )
+        for name, tensor in zip(self.inputs, inputs, strict=True):
+            shape, dtype = self.model.inputs.get(name), self.model.dtypes.get(name)
+            if shape is None or dtype is None:
+                continue  # what a branch reads from outside
+            if not isinstance(tensor, torch.Tensor):
+                raise DataError(f"input {name!r} is of the type {type(tensor).__name__}, a torch tensor is wanted")
+            if tensor.ndim != len(shape):
+                raise DataError(f"input {name!r} has the shape {list(tensor.shape)}, {len(shape)} axes are wanted")
+            if tensor.is_floating_point() != ("float" in dtype.name):
+                raise DataError(f"input {name!r} is of the type {tensor.dtype}, the graph takes {dtype.name}")
         if self._is_bound and [tensor.shape[:1] for tensor in inputs] != self._stated:
             self._open(inputs)
 

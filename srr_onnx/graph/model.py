@@ -6,7 +6,9 @@ tensors lives once, in `Model.constants`, as read-only numpy arrays; the protobu
 
 from __future__ import annotations
 
+import copyreg
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Mapping
 from functools import cached_property
@@ -27,6 +29,14 @@ _MOST_ELEMENTS = 1 << 31
 def is_sane(shape: Shape) -> bool:
     """Whether a value of this shape can be: no negative axis, and not so large that memory could not hold it."""
     return all(size >= 0 for size in shape) and math.prod(size or 1 for size in shape) <= _MOST_ELEMENTS
+
+
+def _freeze(mapping: dict[Any, Any]) -> MappingProxyType[Any, Any]:
+    return MappingProxyType(mapping)
+
+
+# Mappings that nobody may change know no way into a pickle by themselves; torch.save and other processes want one.
+copyreg.pickle(MappingProxyType, lambda mapping: (_freeze, (dict(mapping),)))
 
 
 @dataclasses.dataclass(frozen=True, eq=False, slots=True)
@@ -115,6 +125,14 @@ class Model:
 
     def __deepcopy__(self, memo: object) -> Model:
         return self  # nothing in it ever changes
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "find_sha256": functools.partial(str, self.sha256)}  # the file may be elsewhere then
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        for array in (*self.constants.values(), *self.shape_values.values()):
+            array.flags.writeable = False
 
     @cached_property
     def sha256(self) -> str:

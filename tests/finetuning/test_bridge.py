@@ -18,6 +18,8 @@ from srr_onnx.graph.save import save_model
 
 torch = pytest.importorskip("torch", reason="the bridge needs torch")
 
+from torch.nn.utils import prune  # noqa: E402
+
 from srr_onnx.finetuning.bridge import TorchGraph, from_torch, to_torch  # noqa: E402
 
 Array = np.ndarray[Any, Any]
@@ -355,6 +357,61 @@ def test_evaluation_changes_no_statistics() -> None:
 def test_inputs_are_counted() -> None:
     with pytest.raises(DataError, match=r"the graph has 1 inputs \(x\), 2 are given"):
         to_torch(load_model(net()))(torch.ones(1, 3, 8, 8), torch.ones(1))
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (np.ones((1, 3, 8, 8), np.float32), "input 'x' is of the type ndarray, a torch tensor is wanted"),
+        (None, "input 'x' is of the type NoneType, a torch tensor is wanted"),
+        (torch.ones(3, 8, 8), r"input 'x' has the shape \[3, 8, 8\], 4 axes are wanted"),
+        (torch.ones(1, 3, 8, 8, dtype=torch.uint8), "input 'x' is of the type torch.uint8, the graph takes float32"),
+    ],
+)
+def test_inputs_that_do_not_fit_are_named(x: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        to_torch(load_model(net()))(x)
+
+
+def test_numbers_are_no_whole_numbers() -> None:
+    g = Graph()
+    ids = g.input("ids", (2,), dtype=TensorProto.INT64)
+    g.output(g("MatMul", g("Gather", g.weight(4, 3), ids), g.weight(3, 2)))
+    with pytest.raises(DataError, match=r"input 'ids' is of the type torch.float32, the graph takes int64"):
+        to_torch(load_model(g.model()))(torch.ones(2))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.int64])
+def test_types_that_are_not_computed_in_are_refused(dtype: Any) -> None:
+    with pytest.raises(UnsupportedError, match=f"{dtype} .*: take torch.float32 or torch.float64"):
+        to_torch(load_model(net()), dtype=dtype)
+
+
+@pytest.mark.parametrize("is_trained", [False, True])
+def test_a_module_can_be_pickled(is_trained: bool, tmp_path: Any) -> None:
+    module = to_torch(load_model(net()))
+    if is_trained:
+        take_steps(module)
+    torch.save(module, tmp_path / "module.pt")
+    other = torch.load(tmp_path / "module.pt", weights_only=False)
+    x = torch.ones(2, 3, 8, 8)
+    assert torch.equal(module.eval()(x)[0], other.eval()(x)[0])
+    assert not any(array.flags.writeable for array in other.model.constants.values())
+    assert other.model.sha256 == module.model.sha256
+    first, second = (save_model(from_torch(part), tmp_path / f"{n}.onnx") for n, part in enumerate((module, other)))
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_tensors_may_be_made_of_others_by_torch() -> None:
+    module = to_torch(load_model(net())).eval()
+    x = torch.ones(2, 3, 8, 8)
+    (before,) = module(x)
+    torch.nn.utils.parametrizations.weight_norm(module, module.names["dense"])
+    assert torch.allclose(module(x)[0], before, atol=1e-6)
+    prune.l1_unstructured(module, module.names["first.weight"], 0.5)
+    written = from_torch(module).constants
+    assert int((written["first.weight"] == 0).sum()) == 12
+    assert np.allclose(written["dense"], load_model(net()).constants["dense"], atol=1e-6)
 
 
 def branching() -> onnx.ModelProto:
