@@ -9,6 +9,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
+import numpy as np
+
 from srr_onnx.errors import UnknownNameError
 from srr_onnx.graph.cost import is_constant_node, is_float
 from srr_onnx.graph.edit import NewNames
@@ -118,10 +120,11 @@ def find_variables(
     else:
         wanted = _named(model, train, statistics)
     names, readers, notes = NewNames(model), Readers(model, shared), list[str]()
+    ends = _find_ends(model)
     found: dict[str, Variable] = {}
     for name in dict.fromkeys((*wanted.values(), *shared)):
         uses = tuple(use for use, read in wanted.items() if read == name)
-        roots = [root for root in _float_roots(model, name) if train is None or root in train]
+        roots = [root for root in _float_roots(model, name) if root not in ends and (train is None or root in train)]
         others = {use for root in roots for use in readers.of(root)} - set(wanted)
         if not others and not any(readers.is_shown(root) for root in roots):
             found.update((root, Variable(root, root, (), True)) for root in roots)
@@ -131,12 +134,17 @@ def find_variables(
         new = names.take(f"{name}_learnt")
         found[new] = Variable(new, name, uses, True)
         notes.append(f"{name!r} is read by others too: {_describe(model, uses)} gets a tensor of its own, {new!r}")
+    parted: dict[int, Use] = {}
     for use, name in statistics.items():
         if name in model.stored and readers.of(name) == [use] and not readers.is_shown(name):
             found[name] = Variable(name, name, (), False)
         else:
             new = names.take(f"{name}_followed")
             found[new] = Variable(new, name, (use,), False)
+            parted[use[0]] = use
+    if parted:
+        label = _describe(model, [*parted.values()])
+        notes.append(f"the statistics of {label} are read or made by others too: they become tensors of their own")
     return tuple(found.values()), tuple(notes)
 
 
@@ -175,7 +183,9 @@ def _is_float_constant(model: Model, name: str) -> bool:
 
 
 def _is_per_channel(model: Model, name: str) -> bool:
-    return [size > 1 for size in model.constants[name].shape].count(True) == 1
+    """Whether a constant has one number per place of a single axis, none of them infinite: that would be a mask."""
+    array = model.constants[name]
+    return [size > 1 for size in array.shape].count(True) == 1 and bool(np.isfinite(array).all())
 
 
 def _named(model: Model, train: Sequence[str], statistics: Mapping[Use, str]) -> dict[Use, str]:
@@ -193,6 +203,12 @@ def _named(model: Model, train: Sequence[str], statistics: Mapping[Use, str]) ->
         and name in model.constants
         and not set(train).isdisjoint(model.roots.get(name, {name}))
     }
+
+
+def _find_ends(model: Model) -> set[str]:
+    """The stored constants that say how many numbers a Range makes."""
+    names = {name for node in model.nodes if node.op_type == "Range" and not node.domain for name in node.inputs}
+    return {root for name in names for root in model.roots.get(name, {name})}
 
 
 def _float_roots(model: Model, name: str) -> list[str]:

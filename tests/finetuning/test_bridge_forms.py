@@ -109,3 +109,34 @@ def test_inputs_are_taken_in_the_type_of_the_file(kind: str) -> None:
     (found,) = module(values.to(getattr(torch, kind)))
     assert found.dtype == torch.float32
     assert torch.allclose(found, module(values)[0], rtol=1e-2)
+
+
+def test_the_ends_of_a_range_do_not_learn() -> None:
+    g = Graph(opset=13)
+    y = g("MatMul", g.input("x", (2, 3)), g.weight(3, 4, name="w"))
+    ends = [g.constant(np.float32(end), f"end_{end}") for end in (1, 5, 1.0)]
+    g.output(g("Mul", y, g("Range", *ends)))
+    assert [name for name, _ in to_torch(load_model(g.model())).named_parameters()] == ["w"]
+    there_and_back(g.model())
+
+
+def test_a_mask_of_infinities_does_not_learn() -> None:
+    g = Graph(opset=13)
+    y = g("MatMul", g.input("x", (2, 3)), g.weight(3, 4, name="w"))
+    g.output(g("Softmax", g("Add", y, g.constant([0, 0, -np.inf, 0], "mask", np.float32))))
+    assert [name for name, _ in to_torch(load_model(g.model())).named_parameters()] == ["w"]
+    there_and_back(g.model())
+
+
+def test_statistics_that_others_read_too_are_noted() -> None:
+    g = Graph(opset=13)
+    zeros, ones = g.constant(np.zeros(3, np.float32), "zeros"), g.constant(np.ones(3, np.float32), "ones")
+    y = g.input("x", (1, 3, 4, 4))
+    for part in range(2):
+        y = g(
+            "BatchNormalization", y, g.weight(3, name=f"scale_{part}"), g.weight(3, name=f"shift_{part}"), zeros, ones
+        )
+    g.output(y)
+    (note,) = to_torch(load_model(g.model())).notes
+    assert note.startswith("the statistics of 'BatchNormalization_0' with 1 more are read or made by others too")
+    there_and_back(g.model())
