@@ -214,12 +214,16 @@ def mix(batch: TrainingBatch, parameter: float, rng: np.random.Generator, classe
     drawn = float(rng.beta(parameter, parameter))
     share = max(drawn, 1 - drawn)
     order = torch.from_numpy(rng.permutation(len(next(iter(batch.inputs.values())))))
-    inputs = {
-        name: torch.lerp(value[order.to(value.device)], value, share) if value.is_floating_point() else value
-        for name, value in batch.inputs.items()
-    }
+    inputs = {name: _lerp(value[order.to(value.device)], value, share) for name, value in batch.inputs.items()}
     labels = batch.labels
     if labels is not None and classes:
         rows = torch.nn.functional.one_hot(labels, classes).float()
         labels = torch.lerp(rows[order.to(rows.device)], rows, share)
     return dataclasses.replace(batch, inputs=inputs, labels=labels)
+
+
+def _lerp(start: Tensor, end: Tensor, share: float) -> Tensor:
+    """What lies between; of whole numbers only pictures have anything there, rounded: (N, C, H, W) or (N, H, W, C)."""
+    if end.is_floating_point():
+        return torch.lerp(start, end, share)
+    return torch.lerp(start.float(), end.float(), share).round().to(end.dtype) if end.ndim == 4 else end

@@ -133,8 +133,10 @@ def fine_tune(
     before = judge.measure(model, is_final=True) if trainer.is_global_zero else None
 
     tell("prepare", 0, 1)
-    student = to_torch(model, cut=tuple(heads or ()))
-    elder = None if wanted is None or not objective.terms else to_torch(wanted, cut=tuple((heads or {}).values()))
+    student = to_torch(model, cut=objective.student_values if heads else ())
+    elder = None
+    if wanted is not None and objective.terms:
+        elder = to_torch(wanted, cut=objective.teacher_values if heads else ())
     order = Order(
         len(training_set), fit_batch(options, training_set), options.seed, options.processes, trainer.global_rank
     )
@@ -210,6 +212,6 @@ def _check_places(
         return
     if os.path.realpath(output) in read_places:
         raise OutputError(f"{str(output)!r} is a file that is read: choose another name with -o")
-    if os.path.realpath(output) in {os.path.realpath(place) for place in (folder.path, *folder.files)}:
+    if os.path.realpath(output) in {os.path.realpath(place) for place in (folder.path, folder.logs, *folder.files)}:
         raise OutputError(f"{str(output)!r} is a place of the run's own: choose another with -o or --run-dir")
     check_target(Path(output), force)

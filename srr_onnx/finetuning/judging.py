@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 from srr_onnx.data.dataset import Dataset
 from srr_onnx.errors import TrainingError
@@ -46,7 +47,9 @@ class Judge:
 
     def __init__(self, model: Model, teacher: Model | None, held_out: Dataset) -> None:
         self._teacher, self._held_out = teacher, held_out
-        self._classes: Classes = find_classes(model, held_out, None, is_needed=teacher is None)
+        self._classes: Classes = find_classes(
+            model, held_out, None, is_needed=teacher is None and held_out.labels is not None
+        )
         open_models(*([model] if teacher is None else [teacher, model]))
 
     @property
@@ -79,7 +82,11 @@ class Judge:
             return Verdict(found.accuracies[-1].top1, found.accuracies[-1], main)
         if main is None:
             raise TrainingError("there is nothing to judge by: no labels, and no output that can be compared")
-        return Verdict(main.cosine.mean if main.kl is None else -main.kl.mean, None, main)
+        if main.kl is not None:
+            return Verdict(-main.kl.mean, None, main)
+        # the cosine of single numbers tells no more than whether they have the same sign
+        is_single = math.prod(model.shapes.get(main.output, (0, 0))[1:]) == 1
+        return Verdict(-main.max_abs if is_single else main.cosine.mean, None, main)
 
 
 def _say_nothing(stage: str, done: int, steps: int) -> None:

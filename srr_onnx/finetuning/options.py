@@ -100,6 +100,7 @@ class TrainingOptions:
             _check(key, getattr(self, key), getattr(self, key) >= 1, "at least 1")
         for key in ("recalibrate", "patience", "seed", "workers", "mixup", "weight_decay", "clip", "feature_weight"):
             _check(key, getattr(self, key), 0 <= getattr(self, key) < math.inf, "at least 0")
+        _check("seed", self.seed, self.seed < 2**64, "a number below 2**64")  # torch takes no larger one
         for key in ("label_smoothing", "warmup", "frozen", "ema"):
             _check(key, getattr(self, key), 0 <= getattr(self, key) < 1, "at least 0 and below 1")
         for key in ("held_out", "distillation"):

@@ -83,6 +83,11 @@ class RunFolder:
         return self.path / "epochs.csv"
 
     @property
+    def logs(self) -> Path:
+        """Folder of what TensorBoard shows."""
+        return self.path / LOGS
+
+    @property
     def files(self) -> tuple[Path, ...]:
         """Whatever a run writes and reads again, or replaces."""
         return self.last, self.best, self.settings, self.table
@@ -125,7 +130,7 @@ class RunFolder:
     def _clear(self) -> None:
         for path in self.files:
             path.unlink(missing_ok=True)
-        shutil.rmtree(self.path / LOGS, ignore_errors=True)
+        shutil.rmtree(self.logs, ignore_errors=True)
 
     def write_rows(self, rows: Sequence[EpochRow]) -> None:
         """Write what is noted of all epochs so far as epochs.csv."""

@@ -96,8 +96,20 @@ def fit(trainer: lightning.Trainer, training: Training, keeper: Keeper, loader: 
             raise
         signal.signal(signal.SIGINT, handler)
         raise KeyboardInterrupt from None
+    except RuntimeError as error:
+        if training.options.processes == 1 or not _is_of_network(error):
+            raise
+        raise TrainingError(
+            "the connection to another process of this training is lost, as a rule because that one has ended: its own "
+            "message, if it had one, says why; what is done so far is kept, go on with --resume"
+        ) from error
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
+
+
+def _is_of_network(error: RuntimeError) -> bool:
+    """Whether it is the processes' talk with each other that has failed; what moves tensors on the CPU has no class."""
+    return isinstance(error, torch.distributed.DistError) or "gloo" in str(error).lower()
 
 
 def _is_whole(checkpoint: Path) -> bool:

@@ -1,14 +1,17 @@
 import logging
 import runpy
 import sys
+import types
 import warnings
 
 import pytest
 
 pytest.importorskip("torch", reason="torch is not installed")
 
-from srr_onnx.errors import MissingDependencyError
+from srr_onnx.errors import MissingDependencyError, TrainingError
 from srr_onnx.finetuning import engine
+from srr_onnx.finetuning.options import TrainingOptions
+from srr_onnx.finetuning.trainer import fit
 
 
 def test_without_lightning_there_is_one_line_that_says_what_to_install(monkeypatch):
@@ -43,3 +46,22 @@ def test_what_lightning_says_is_not_heard_and_what_others_say_is(capsys):
     assert logger.level == level
     with pytest.warns(UserWarning, match="heard again"):
         warnings.warn("heard again", stacklevel=1)
+
+
+@pytest.mark.parametrize(
+    ("devices", "text", "kind"),
+    [
+        (2, "[gloo/transport/tcp/pair.cc:537] Read error: Connection reset by peer", TrainingError),
+        (2, "mat1 and mat2 shapes cannot be multiplied", RuntimeError),
+        (1, "gloo is none of one process's", RuntimeError),
+    ],
+)
+def test_a_process_that_loses_the_others_says_so(devices, text, kind):
+    def break_down(*values, **options):
+        raise RuntimeError(text)
+
+    trainer = types.SimpleNamespace(callbacks=[], fit=break_down)
+    training = types.SimpleNamespace(options=TrainingOptions(devices=devices))
+    with pytest.raises(kind) as caught:
+        fit(trainer, training, None, None, None)
+    assert str(caught.value).startswith("the connection to another process") is (kind is TrainingError)

@@ -375,6 +375,24 @@ def test_a_teacher_with_other_outputs(files):
         train(files)
 
 
+def test_neither_labels_nor_a_teacher(files):
+    save_pictures(files / "data.npz", labelled=False)
+    with pytest.raises(TrainingError, match=r"'data.npz' has no labels and there is no teacher; give --teacher"):
+        train(files, teacher=None)
+
+
+def test_a_single_number_per_sample_is_judged_by_its_difference(files):
+    for name, seed in (("net", 0), ("teacher", 1)):
+        g = Graph(seed=seed)
+        x = g("Relu", g.conv(g.input("image", (1, 3, 8, 8), dynamic={0: "batch"}), 8, 3, name="first"))
+        g.output(g.conv(g("GlobalAveragePool", x), 1, 1, name="last"))
+        onnx.save(g.model(), files / f"{name}.onnx")
+    save_pictures(files / "data.npz", labelled=False)
+    found = train(files, norms="keep", lr=0.001, clip=1.0)
+    assert found.before.figure == -found.before.agreement.max_abs
+    assert len({row.figure for row in found.rows}) == 2
+
+
 def test_made_up_pictures_teach_nothing(files):
     with pytest.raises(TrainingError, match="made-up pictures teach nothing about real ones"):
         train(files, data="synthetic")
@@ -397,7 +415,7 @@ def test_a_run_writes_over_no_file_that_is_read(files):
     assert source.read_bytes() == before
 
 
-@pytest.mark.parametrize("output", ["out", "out/best.onnx"])
+@pytest.mark.parametrize("output", ["out", "out/best.onnx", "out/tensorboard"])
 def test_the_result_is_no_place_of_the_run_s_own(files, output):
     with pytest.raises(OutputError, match="is a place of the run's own"):
         module.fine_tune(files / "net.onnx", files / output, data=files / "data.npz", run_dir=files / "out")
@@ -465,6 +483,15 @@ def test_what_is_not_reached_stays_as_it_is_and_is_said(files):
     changed = {name for name in before if not np.array_equal(before[name], after[name])}
     assert changed == {"first.weight", "first.bias"}
     assert any("not run, left as in the file" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("other", ["labels", "feature"])
+def test_what_is_compared_behind_a_head_is_run_too(files, other):
+    more = {"loss": "both"} if other == "labels" else {"loss": "distillation", "features": {"Relu_1": "Relu_1"}}
+    train(files, heads={"Relu_0": "Relu_0"}, norms="keep", **more)
+    before, after = weights(files / "net.onnx"), weights(files / "out.onnx")
+    changed = {name.partition(".")[0] for name in before if not np.array_equal(before[name], after[name])}
+    assert changed == {"first", "second"} | ({"head"} if other == "labels" else set())
 
 
 def test_a_model_in_memory_is_trained_too(files):

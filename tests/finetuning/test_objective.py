@@ -161,3 +161,15 @@ def test_labels_that_are_no_class_of_the_model(tmp_path):
     dataset = open_data([(x, labels + CLASSES)], model)
     with pytest.raises(DataError, match="labels from 4 to 7, but 'head' has 4 classes"):
         make_objective(model, None, dataset, OPTIONS)
+
+
+def test_labels_that_no_output_has_classes_for_are_said_to_teach_nothing(tmp_path):
+    g = Graph()
+    g.output(g.conv(g.input("image", (1, 3, 8, 8), dynamic={0: "batch"}), 4, 3, name="map"))
+    model = load(g.model(), tmp_path)
+    found = make(model, model)
+    assert found.logits is None
+    assert [note.partition(",")[0] for note in found.notes] == [
+        "no accuracy: accuracy needs an output with one row per sample and one column per class"
+    ]
+    assert make(model, model, loss="distillation").notes == ()

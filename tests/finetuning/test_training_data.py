@@ -13,6 +13,7 @@ from srr_onnx.finetuning.augmentation import make_augmenter  # noqa: E402
 from srr_onnx.finetuning.datasets import (  # noqa: E402
     Course,
     Order,
+    TrainingBatch,
     TrainingSamples,
     make_loader,
     make_mixing_rng,
@@ -121,3 +122,14 @@ def test_mixed_samples_lie_between_two_of_the_batch(samples):
     assert 0.5 <= share <= 1
     least = torch.minimum(batch.inputs["image"].amin(0), mixed.inputs["image"].amin(0))
     assert torch.equal(least, batch.inputs["image"].amin(0))
+
+
+def test_pictures_of_whole_numbers_are_mixed_as_their_labels_are():
+    picture = torch.arange(8 * 3 * 2 * 2, dtype=torch.uint8).reshape(8, 3, 2, 2)
+    inputs = {"image": picture, "float": picture.float(), "place": torch.arange(8)}
+    batch = TrainingBatch(inputs, torch.arange(8), (0, 0), ())
+    mixed = mix(batch, 8.0, np.random.default_rng(1), 8)
+    assert 0.5 <= mixed.labels.diagonal().min() < 0.9
+    assert mixed.inputs["image"].dtype == torch.uint8
+    assert torch.equal(mixed.inputs["image"].float(), mixed.inputs["float"].round())
+    assert torch.equal(mixed.inputs["place"], inputs["place"])

@@ -16,6 +16,7 @@ from srr_onnx.finetuning.options import FREE, TrainingOptions
         ({"ema": 1.0}, "ema is 1.0: give at least 0 and below 1"),
         ({"held_out": 0.0}, "held_out is 0.0: give between 0 and 1"),
         ({"mixup": -1.0}, "mixup is -1.0: give at least 0"),
+        ({"seed": 2**64}, "seed is 18446744073709551616: give a number below 2**64"),
         ({"optimizer": "adam"}, "optimizer is 'adam': give one of sgd, adamw"),
         ({"augment": ("flip", "turn")}, "augment is 'turn': give some of flip, crop, randaugment"),
         ({"batch": 5, "devices": 2}, "a batch of 5 cannot be shared among 2 processes: give a multiple of that"),
