@@ -88,7 +88,7 @@ def read_values(kind: type, content: Mapping[Any, Any], left_out: Collection[str
         DataError: A key is unknown (carries close matches), or a value is of another kind.
     """
     hints = get_type_hints(kind)
-    named = {str(key).replace("-", "_"): value for key, value in content.items()}
+    named = name_fields(content)
     check_keys(named, [field.name for field in dataclasses.fields(kind) if field.name not in left_out])
     found = {}
     for key, value in named.items():
@@ -97,6 +97,21 @@ def read_values(kind: type, content: Mapping[Any, Any], left_out: Collection[str
             found[key] = adapter.validate_python(_fit(value, hints[key]))
         except ValidationError as error:
             raise _wrong_kind(key, value, " or ".join(dict.fromkeys(_describe(hints[key])))) from error
+    return found
+
+
+def name_fields(content: Mapping[Any, Any]) -> dict[str, Any]:
+    """Name keys as fields are, where they are written with `-` as on the command line.
+
+    Raises:
+        DataError: A key is there in both forms.
+    """
+    found: dict[str, Any] = {}
+    for key, value in content.items():
+        name = str(key).replace("-", "_")
+        if name in found:
+            raise DataError(f"the key {name!r} is there twice, with - and with _: leave one")
+        found[name] = value
     return found
 
 

@@ -21,6 +21,7 @@ from srr_onnx.graph.model import Model
 from srr_onnx.optimizing.recipe import Recipe
 from srr_onnx.optimizing.sections import named
 from srr_onnx.planning.budget import parse_share
+from srr_onnx.validation.class_names import find_classes
 from srr_onnx.validation.classes import has_classes
 from srr_onnx.validation.evaluate import load_beside, read
 from srr_onnx.validation.runs import open_models
@@ -125,6 +126,8 @@ def open_inputs(
         kept, held_out = split_held_out(np.arange(len(learned)), share, recipe.seed)
         learned, tested = learned.select(kept), learned.select(held_out)
     _check_gates(recipe, original, tested)
+    if tested is not None:  # whether labels and outputs fit is better known before hours of work than after
+        named("test", find_classes, original, tested, recipe.test.class_output, is_needed=False)
     if learned is not None:
         _check_training(recipe, original, teacher, learned)
     return Inputs(recipe, original, teacher, learned, tested, shapes, settings, tell)

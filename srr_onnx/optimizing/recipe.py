@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from srr_onnx.data.preprocessing import Preprocessing, load_preprocessing, make_preprocessing
-from srr_onnx.data.schema import check_keys, read_fields, read_values
+from srr_onnx.data.schema import check_keys, name_fields, read_fields, read_values
 from srr_onnx.data.yaml_file import read_yaml
 from srr_onnx.errors import DataError, RecipeError
 from srr_onnx.optimizing.sections import GateSettings, JudgingSettings, PruneSettings, named
@@ -147,7 +147,8 @@ def make_recipe(content: Mapping[str, Any], path: Path | None = None) -> Recipe:
         MissingDependencyError: It trains, and PyTorch is not installed.
     """
     nested = {*_SECTIONS, "finetune", "final_finetune", "preprocess", "input"}
-    named("", check_keys, map(str, content), [f.name for f in dataclasses.fields(Recipe) if f.name != "path"])
+    content = named("", name_fields, content)
+    named("", check_keys, content, [f.name for f in dataclasses.fields(Recipe) if f.name != "path"])
     if "prune" not in content:
         raise RecipeError(f"the section prune is missing: say what is to go, with one of {', '.join(NAMES)}")
     plain = {key: value for key, value in content.items() if key not in nested}

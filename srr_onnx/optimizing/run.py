@@ -99,9 +99,14 @@ def optimize(
         importlib.import_module("srr_onnx.finetuning.finetune")
     folder = Path(run_dir)
     report = Path(recipe.report) if recipe.report is not None else folder / REPORT
-    _check_outputs(source, output, folder, recipe, force=force, resume=resume)
+    _check_outputs(source, output, report, folder, recipe, force=force, resume=resume)
     tell("load", 0, 1)
-    inputs = open_inputs(source, recipe, input_shapes, tell)
+    try:
+        inputs = open_inputs(source, recipe, input_shapes, tell)
+    except RecipeError as error:
+        if recipe.path is None:
+            raise
+        raise RecipeError(f"{str(recipe.path)!r}: {error}") from error
     if recipe.steps > 1 and not resume:
         check_reachable(inputs)
     _claim = begin_run(  # held until this returns
@@ -154,7 +159,9 @@ def _gather_notes(results: Sequence[StageResult], known: Sequence[str]) -> Itera
             told.add(text)
 
 
-def _check_outputs(source: Any, output: Any, folder: Path, recipe: Recipe, *, force: bool, resume: bool) -> None:
+def _check_outputs(
+    source: Any, output: Any, report: Path, folder: Path, recipe: Recipe, *, force: bool, resume: bool
+) -> None:
     """Refuse, before any work is done, to write over what is read or over files of others.
 
     The page may be there already where a run goes on: it is written just before the result, with which the run ends.
@@ -163,6 +170,8 @@ def _check_outputs(source: Any, output: Any, folder: Path, recipe: Recipe, *, fo
     read_from = [origin, recipe.path, recipe.data, recipe.labels, recipe.teacher, recipe.test.data, recipe.test.labels]
     taken = {os.path.realpath(path) for path in read_from if path is not None}
     home = Path(os.path.realpath(folder))
+    if output is not None and os.path.realpath(output) == os.path.realpath(report):
+        raise OutputError(f"{str(output)!r} would be the report too: choose another name with -o")
     for place in taken:
         if _is_of_stage(Path(place), home):
             raise OutputError(
@@ -177,7 +186,7 @@ def _check_outputs(source: Any, output: Any, folder: Path, recipe: Recipe, *, fo
         if os.path.realpath(target) in taken:
             raise OutputError(f"{str(target)!r} is a file that is read: choose another name with {how}")
         final = Path(os.path.realpath(target))
-        if final == home or _is_of_stage(final, home):
+        if final in (home, home / SETTINGS) or _is_of_stage(final, home):
             raise OutputError(f"{str(target)!r} is a place of the run's own: choose another with {how} or --run-dir")
         check_target(Path(target), may_exist, how)
 

@@ -104,6 +104,8 @@ def test_what_yaml_takes_for_no_text_is_taken_as_the_command_line_has_it(tmp_pat
         (SMALL + "gates: {min_agreement: 90%}", "gates: min_agreement is measured on samples, but neither data nor"),
         (SMALL + "gates: {min_speedup: 0}", "gates: min_speedup: 0.0 is no speed-up: give a number above 0"),
         (SMALL + "gates: {min_speed: 1}", "gates: unknown key 'min_speed': did you mean 'min_speedup'"),
+        (SMALL + "test: {class-output: a, class_output: b}", "test: the key 'class_output' is there twice"),
+        (SMALL + "final-finetun: 1", "unknown key 'final_finetun': did you mean 'final_finetune'"),
         ("[1", "is no YAML, line 1"),
         ("- 1", "holds no keys: write lines such as 'steps: 3'"),
     ],
@@ -126,7 +128,7 @@ def test_wrong_recipes_are_one_line_that_names_file_and_key(tmp_path, text, mess
         ("data: d\nfinetune: {devices: 2}", "finetune: devices: a recipe trains in one process"),
         ("data: d\nfinetune: {head: 3}", "finetune: head is '3': give a list of NAME or NAME=TEACHERS"),
         (
-            "data: d\nfinal_finetune: {epochs: 3}",
+            "data: d\nfinal-finetune: {epochs: 3}",
             "final_finetune: it says what differs from finetune, which is missing",
         ),
     ],

@@ -139,10 +139,13 @@ def test_files_of_stages_that_were_changed_are_noticed(tmp_path):
         ({"data": "nowhere.npz"}, DataError, "nowhere.npz"),
         ({"data": "bare.npz", "gates": {"max_accuracy_drop": 0.1}}, RecipeError, "needs labels"),
         ({"data": "synthetic", "gates": {"min_agreement": 0.1}}, RecipeError, "is measured on real samples"),
+        ({"test": {"data": "other.npz"}}, RecipeError, "test: labels from 4 to 4, but 'head' has 4 classes"),
+        ({"test": {"class_output": "haed"}}, RecipeError, "test: unknown output 'haed': did you mean 'head'"),
     ],
 )
 def test_what_cannot_end_well_is_refused_before_the_first_stage(tmp_path, change, kind, words):
     save_pictures(tmp_path / "bare.npz", labelled=False)
+    np.savez("other.npz", image=pictures()[0], labels=np.full(96, 4))
     with pytest.raises(kind, match=words):
         run({**PLAIN, **change})
     assert not (tmp_path / "run").exists() and not (tmp_path / "out.onnx").exists()
@@ -183,10 +186,24 @@ def test_a_run_writes_over_no_file_that_is_read(tmp_path):
     assert source.exists()
 
 
-@pytest.mark.parametrize("output", ["run", "run/01-prune/model.onnx"])
-def test_the_result_is_no_place_of_the_run_s_own(output):
+@pytest.mark.parametrize("output", ["run", "run/01-prune/model.onnx", "run/settings.json"])
+def test_the_result_is_no_place_of_the_run_s_own(tmp_path, output):
+    (tmp_path / "run").mkdir()
     with pytest.raises(OutputError, match="is a place of the run's own"):
         run(output=output)
+
+
+@pytest.mark.parametrize(("report", "output"), [("./out.onnx", "out.onnx"), (None, "run/report.html")])
+def test_the_result_is_not_the_report(tmp_path, report, output):
+    with pytest.raises(OutputError, match=f"{output!r} would be the report too: choose another name with -o"):
+        run({**PLAIN, **({"report": report} if report else {})}, output)
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_the_samples_show_to_be_wrong_names_the_recipe_too(tmp_path):
+    (tmp_path / "recipe.yaml").write_text("data: data.npz\nprune: {flops: 40%}\ntest: {class_output: haed}\n")
+    with pytest.raises(RecipeError, match=r"^'recipe.yaml': test: unknown output 'haed'"):
+        run("recipe.yaml")
 
 
 def test_stages_without_settings_are_a_run_too(tmp_path):
