@@ -67,8 +67,8 @@ def to_torch(
     model = model if isinstance(model, Model) else load_model(model)
     module = _build(model, tuple(cut) or model.outputs, train, dtype)
     _share(module)
-    if cut:
-        left = len(model.nodes) - len(module.nodes)
+    left = len(model.nodes) - len(module.nodes)
+    if cut and left:
         module.notes.append(f"cut at {', '.join(map(repr, cut))}: {counted(left, 'node')} not run, left as in the file")
     return module
 

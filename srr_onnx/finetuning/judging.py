@@ -41,6 +41,7 @@ class Judge:
         held_out: Samples to judge by.
 
     Raises:
+        TrainingError: There is nothing to judge by: no output holds floating-point numbers.
         DataError: Labels do not fit, or student and teacher differ in inputs or outputs.
         ModelError: The runtime refuses a model.
     """
@@ -50,6 +51,12 @@ class Judge:
         self._classes: Classes = find_classes(
             model, held_out, None, is_needed=teacher is None and held_out.labels is not None
         )
+        dtypes = [model.dtypes.get(name) for name in model.outputs]
+        if not any(dtype is None or dtype.kind == "f" or dtype.name == "bfloat16" for dtype in dtypes):
+            raise TrainingError(
+                "no output of the model holds floating-point numbers, so no epoch can be judged: make the values "
+                "before them outputs too, of model and teacher"
+            )
         open_models(*([model] if teacher is None else [teacher, model]))
 
     @property

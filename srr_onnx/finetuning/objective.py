@@ -154,9 +154,9 @@ def make_objective(
         raise TrainingError(f"heads and features are compared with a teacher's: {way}")
     logits = None if not has_labels or classes.output is None else find_logits(student, classes.output)[0]
     weight = 1 - options.distillation if has_teacher else 1.0
-    return Objective(
-        tuple(terms), logits, weight, options, (classes.note,) if wants != "distillation" and classes.note else ()
-    )
+    notes = [classes.note] if wants != "distillation" and classes.note else []
+    notes += [f"labels are compared with the output {classes.output!r}"] if logits and len(student.outputs) > 1 else []
+    return Objective(tuple(terms), logits, weight, options, tuple(notes))
 
 
 def find_logits(model: Model, output: str) -> tuple[str, int | None]:

@@ -465,6 +465,19 @@ def test_machines_that_nobody_has_started(files, monkeypatch):
     assert not (files / "out").exists()
 
 
+def test_a_file_that_gives_no_numbers_to_judge_by(files):
+    for name in ("net", "teacher"):
+        proto = onnx.load(files / f"{name}.onnx")
+        proto.graph.node.append(onnx.helper.make_node("ArgMax", ["head"], ["best"], axis=1))
+        del proto.graph.output[:]
+        proto.graph.output.append(onnx.helper.make_tensor_value_info("best", onnx.TensorProto.INT64, None))
+        onnx.save(proto, files / f"{name}.onnx")
+    save_pictures(files / "data.npz", labelled=False)
+    with pytest.raises(TrainingError, match="so no epoch can be judged: make the values before them outputs too"):
+        train(files, heads={"head": "head"})
+    assert not (files / "out").exists()
+
+
 def test_a_graph_in_which_nothing_learns(files):
     with pytest.raises(TrainingError, match="no gradient reaches a weight"):
         train(files, loss="distillation", heads={"image_copy": "image_copy"}, source=_with_copy(files))
@@ -488,10 +501,11 @@ def test_what_is_not_reached_stays_as_it_is_and_is_said(files):
 @pytest.mark.parametrize("other", ["labels", "feature"])
 def test_what_is_compared_behind_a_head_is_run_too(files, other):
     more = {"loss": "both"} if other == "labels" else {"loss": "distillation", "features": {"Relu_1": "Relu_1"}}
-    train(files, heads={"Relu_0": "Relu_0"}, norms="keep", **more)
+    found = train(files, heads={"Relu_0": "Relu_0"}, norms="keep", **more)
     before, after = weights(files / "net.onnx"), weights(files / "out.onnx")
     changed = {name.partition(".")[0] for name in before if not np.array_equal(before[name], after[name])}
     assert changed == {"first", "second"} | ({"head"} if other == "labels" else set())
+    assert any("left as in the file" in note for note in found.notes) is (other == "feature")
 
 
 def test_a_model_in_memory_is_trained_too(files):

@@ -173,3 +173,10 @@ def test_labels_that_no_output_has_classes_for_are_said_to_teach_nothing(tmp_pat
         "no accuracy: accuracy needs an output with one row per sample and one column per class"
     ]
     assert make(model, model, loss="distillation").notes == ()
+
+
+def test_which_of_several_outputs_labels_are_compared_with_is_said(tmp_path):
+    proto = net()
+    proto.graph.output.append(onnx.helper.make_tensor_value_info("Relu_1", onnx.TensorProto.FLOAT, None))
+    assert make(load(proto, tmp_path)).notes == ("labels are compared with the output 'head'",)
+    assert make(load(net(), tmp_path, "single.onnx")).notes == ()
