@@ -108,7 +108,7 @@ def _list_first() -> Iterator[Unit]:
 
 
 def _list_halves() -> Iterator[Unit]:
-    """The halves on one network with three seeds; on the others, whether the norm is the better order within a layer."""
+    """The halves on one network with three seeds; on others, whether the norm is the better order within a layer."""
     for seed, criterion in product(SEEDS, HALVES):
         yield Unit("resnet20", EMOJI, seed, criterion, REDUCTION, _ONCE)
     for net in FAST_NETS:

@@ -26,6 +26,8 @@ _SECTIONS = {"prune": PruneSettings, "test": JudgingSettings, "gates": GateSetti
 # A stage of several processes would start the whole recipe in each of them.
 _ALONE = ("devices", "nodes")
 _PAIRS = ("head", "feature")
+# More steps than any network has units that are worth a training of their own.
+_MOST_STEPS = 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,8 +82,10 @@ class Recipe:
     path: Path | None = None
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.seed < 0:
-            raise RecipeError("steps: give at least 1" if self.steps < 1 else "seed: give at least 0")
+        if not 1 <= self.steps <= _MOST_STEPS:
+            raise RecipeError(f"steps: give 1 to {_MOST_STEPS:,}")
+        if self.seed < 0:
+            raise RecipeError("seed: give at least 0")
         if self.steps > 1 and self.prune.budget.kind == "ratio":
             raise RecipeError("steps: ratio takes from every group at once; give flops or another budget, or one step")
         for key in ("labels", "preprocess"):
