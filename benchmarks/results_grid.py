@@ -107,6 +107,12 @@ def _list_first() -> Iterator[Unit]:
         yield from _compare("resnet20", EMOJI, seed, REDUCTION, ways)
 
 
+def _list_other_seeds() -> Iterator[Unit]:
+    """Another training of the network on which it matters most what goes."""
+    yield from _compare("mobilenet_v2", EMOJI, 1, REDUCTION, MAIN)
+    yield Unit("mobilenet_v2", EMOJI, 1, "l1, redundancy", REDUCTION, _UNTRAINED)
+
+
 def _list_halves() -> Iterator[Unit]:
     """The halves on one network with three seeds; on others, whether the norm is the better order within a layer."""
     for seed, criterion in product(SEEDS, HALVES):
@@ -178,4 +184,5 @@ PARTS: dict[str, Callable[[], Iterator[Unit]]] = {
     "densenet": _list_densenet,
     "random-split": _list_random_split,
     "other-reductions": _list_other_reductions,
+    "other-seeds": _list_other_seeds,
 }

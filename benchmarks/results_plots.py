@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import results_grid as grid
-from accuracy_grid import EMOJI, LEAST_SQUARES, NONE, RECALIBRATED, REDUCTIONS
+from accuracy_grid import LEAST_SQUARES, NONE, RECALIBRATED, REDUCTIONS
 from accuracy_plots import draw_spread, open_figure, save_figure
 from accuracy_rows import Rows
 
@@ -18,24 +18,24 @@ _PANELS = (
 _LINES = (*grid.CRITERIA, *grid.MAIN_RIVALS)
 
 
-def draw_all(rows: Rows, folder: Path) -> str:
-    """Draw the plot of the network that was measured at every reduction, if it was.
+def draw_net(rows: Rows, net: str, folder: Path) -> str:
+    """Draw what a network loses against what was removed of it.
 
     Args:
-        rows: What was measured on the test images.
+        rows: What was measured of the network on the test images.
+        net: What it is called.
         folder: Made where there is none.
 
     Returns:
-        What shows the plot on a page beside the folder; empty where there is nothing to draw.
+        What shows the plot on a page beside the folder; empty where it was not measured at every reduction.
     """
-    whole = Rows(row for row in rows.select(net="resnet20", split=EMOJI) if row["reduction"])
-    if not whole:
+    if not all(rows.select(reduction=reduction) for reduction in REDUCTIONS):
         return ""
     folder.mkdir(exist_ok=True)
-    figure, axes = open_figure("resnet20: change of accuracy, points", len(_PANELS))
+    figure, axes = open_figure(f"{net}: change of accuracy, points", len(_PANELS))
     for number, criterion in enumerate(_LINES):
         for axis, (compensation, training, _) in zip(axes, _PANELS, strict=True):
-            found = whole.select(criterion=criterion, compensation=compensation, training=training)
+            found = rows.select(criterion=criterion, compensation=compensation, training=training)
             parts = [(r, found.select(reduction=r)) for r in REDUCTIONS]
             points = [(100 * r, [row["change"] for row in part]) for r, part in parts if part]
             if points:
@@ -44,5 +44,6 @@ def draw_all(rows: Rows, folder: Path) -> str:
         axis.set(title=title, xlabel="MACs removed, %", xticks=[30, 44, 60])
     handles = {name: line for axis in axes for line, name in zip(*axis.get_legend_handles_labels(), strict=True)}
     figure.legend(handles.values(), handles.keys(), fontsize=7, loc="outside lower center", ncols=5)
-    save_figure(figure, folder / "results_trained.svg")
-    return f"![Change of accuracy against the share of MACs removed]({folder.name}/results_trained.svg)"
+    name = f"results_{net}.svg"
+    save_figure(figure, folder / name)
+    return f"![{net}: change of accuracy against the share of MACs removed]({folder.name}/{name})"

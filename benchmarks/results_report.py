@@ -70,14 +70,13 @@ def write_report(rows: Rows, page: Path) -> None:
         rows: What was measured.
         page: The page, with markers; one without text is made where there is none.
     """
-    plot = results_plots.draw_all(rows.select(images=grid.TEST), page.parent / "images")
     tables = {
         "machine": _show_machine(rows),
         "setting": _show_setting(rows),
         "missing": _show_missing(rows),
         "rates": _show_rates(rows),
         "summary": _show_summary(rows),
-        "tables": "\n\n".join([plot, *_show_tables(rows)]).strip(),
+        "tables": "\n\n".join(_show_tables(rows, page.parent / "images")),
         "pairs": "\n\n".join(_show_pairs(rows)),
         "photos": _show_photos(rows),
     }
@@ -152,12 +151,14 @@ def _average(rows: Rows, nets: Sequence[tuple[str, str]]) -> str:
     return "" if np.isnan(means).any() else f"{np.mean(means):+.1f}"
 
 
-def _show_tables(rows: Rows) -> Iterator[str]:
-    """Change of accuracy of every network at every reduction, by criterion and what was done then."""
+def _show_tables(rows: Rows, folder: Path) -> Iterator[str]:
+    """Change of accuracy of every network at every reduction, by criterion and treatment; plots go into a folder."""
     found = Rows(row for row in rows.select(images=grid.TEST) if row["net"] != grid.PHOTO_NET)
     for net, split in found.combinations("net", "split"):
         whole = found.select(net=net, split=split)
         ways = [way for way in _COLUMNS if whole.select(compensation=way[0], training=way[1])]
+        if plot := results_plots.draw_net(whole, describe_net(net, split), folder):
+            yield plot
         for reduction in REDUCTIONS:
             part = whole.select(reduction=reduction)
             lines = [
@@ -177,9 +178,11 @@ def _pick(rows: Rows, criterion: str, compensation: str, training: str) -> Rows:
 def _show_pairs(rows: Rows) -> Iterator[str]:
     """Differences of pairs, the images on which they differ, and how likely chance alone makes them."""
     found = Rows(row for row in rows.select(images=grid.TEST) if row["reduction"] and row["net"] != grid.PHOTO_NET)
-    places = found.combinations("net", "split", "reduction")
-    first = sorted(place for place in places if place[:2] == ("resnet20", EMOJI))
-    for few in (first, [place for place in places if place not in first]):
+    places = sorted(found.combinations("net", "split", "reduction"))
+    first = [place for place in places if place[:2] == ("resnet20", EMOJI)]
+    others = [place for place in places if place not in first]
+    main = [place for place in others if place[2] == grid.REDUCTION]
+    for few in (first, main, [place for place in others if place not in main]):
         parts = {
             f"{describe_net(net, split)}, {reduction:.0%}": found.select(net=net, split=split, reduction=reduction)
             for net, split, reduction in few
