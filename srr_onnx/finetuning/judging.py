@@ -7,7 +7,7 @@ import math
 
 from srr_onnx.data.dataset import Dataset
 from srr_onnx.errors import TrainingError
-from srr_onnx.graph.model import Model
+from srr_onnx.graph.model import Model, is_floating
 from srr_onnx.validation.accuracy import Accuracy
 from srr_onnx.validation.agreement import Agreement, find_main
 from srr_onnx.validation.class_names import Classes, find_classes
@@ -52,7 +52,7 @@ class Judge:
             model, held_out, None, is_needed=teacher is None and held_out.labels is not None
         )
         dtypes = [model.dtypes.get(name) for name in model.outputs]
-        if not any(dtype is None or dtype.kind == "f" or dtype.name == "bfloat16" for dtype in dtypes):
+        if not any(dtype is None or is_floating(dtype) for dtype in dtypes):
             raise TrainingError(
                 "no output of the model holds floating-point numbers, so no epoch can be judged: make the values "
                 "before them outputs too, of model and teacher"

@@ -16,7 +16,7 @@ from srr_onnx.data.dataset import Array, Dataset
 from srr_onnx.errors import TrainingError, UnknownNameError
 from srr_onnx.finetuning.losses import distillation_loss, label_loss, number_loss, take_kept
 from srr_onnx.finetuning.options import TrainingOptions
-from srr_onnx.graph.model import Model
+from srr_onnx.graph.model import Model, is_floating
 from srr_onnx.validation.class_names import find_classes
 from srr_onnx.validation.classes import find_class_axis
 
@@ -203,7 +203,7 @@ def _find_heads(student: Model, teacher: Model, heads: Mapping[str, str], share:
 
 def _is_float(model: Model, name: str) -> bool:
     dtype = model.dtypes.get(name)
-    return dtype is None or dtype.kind == "f" or dtype.name == "bfloat16"
+    return dtype is None or is_floating(dtype)
 
 
 def _check_names(student: Model, teacher: Model, ours: str, theirs: str) -> None:

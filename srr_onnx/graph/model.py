@@ -31,6 +31,11 @@ def is_sane(shape: Shape) -> bool:
     return all(size >= 0 for size in shape) and math.prod(size or 1 for size in shape) <= _MOST_ELEMENTS
 
 
+def is_floating(dtype: np.dtype[Any]) -> bool:
+    """Whether values of a type are floating-point numbers that networks compute in (bfloat16, but not float8)."""
+    return dtype.kind == "f" or dtype.name == "bfloat16"
+
+
 def _freeze(mapping: dict[Any, Any]) -> MappingProxyType[Any, Any]:
     return MappingProxyType(mapping)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from srr_onnx.graph.model import Model
+from srr_onnx.graph.model import Model, is_floating
 
 Array = np.ndarray[Any, Any]
 
@@ -80,7 +80,7 @@ def is_finite(value: Any) -> bool:
 def is_float(model: Model, name: str) -> bool:
     """Whether a value is known to hold floating-point numbers."""
     dtype = model.dtypes.get(name)
-    return dtype is not None and (dtype.kind == "f" or dtype.name == "bfloat16")
+    return dtype is not None and is_floating(dtype)
 
 
 def find_feeding(model: Model, made: Collection[str]) -> list[str]:

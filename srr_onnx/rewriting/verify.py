@@ -14,7 +14,7 @@ import numpy as np
 
 from srr_onnx.analysis.rule import Positions
 from srr_onnx.errors import ModelError, ProofError
-from srr_onnx.graph.model import Model, Shape
+from srr_onnx.graph.model import Model, Shape, is_floating
 from srr_onnx.rewriting.differences import Differences, is_finite, measure_differences, shapes_of
 from srr_onnx.rewriting.trial import Results, Trial, make_masks
 
@@ -71,7 +71,7 @@ def make_feeds(model: Model, seed: int = 0, shapes: Mapping[str, Shape] | None =
     feeds: dict[str, Array] = {}
     for name, shape in (shapes or model.inputs).items():
         dtype = model.dtypes[name]
-        if dtype.kind == "f" or dtype.name == "bfloat16":
+        if is_floating(dtype):
             feeds[name] = rng.standard_normal(shape).astype(dtype)
         else:
             feeds[name] = rng.integers(0, 2, shape).astype(dtype)

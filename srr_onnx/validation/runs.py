@@ -19,7 +19,7 @@ import numpy as np
 from srr_onnx.calibration.runs import find_run_size, has_fixed_batch, open_session
 from srr_onnx.data.dataset import Batch, Dataset, Labels
 from srr_onnx.errors import DataError
-from srr_onnx.graph.model import Model, Shape
+from srr_onnx.graph.model import Model, Shape, is_floating
 from srr_onnx.targets.onnxruntime import Session
 from srr_onnx.targets.target import Target
 from srr_onnx.wording import counted
@@ -185,7 +185,7 @@ class _Value:
     @classmethod
     def find(cls, model: Model, name: str, shape: Shape | None) -> _Value:
         dtype = model.dtypes.get(name)
-        kind = "numbers" if dtype is None else "float" if _is_float(dtype) else dtype.name
+        kind = "numbers" if dtype is None else "float" if is_floating(dtype) else dtype.name
         return cls(kind, None if shape is None else shape[1:])
 
     def may_be(self, other: _Value) -> bool:
@@ -196,10 +196,6 @@ class _Value:
         if self.shape is None:
             return f"{self.kind} of unknown shape"
         return f"{self.kind} {'x'.join(map(str, self.shape)) or 'scalar'}"
-
-
-def _is_float(dtype: np.dtype[Any]) -> bool:
-    return dtype.kind == "f" or dtype.name == "bfloat16"
 
 
 def _check_alike(what: str, wanted: Mapping[str, _Value], found: Mapping[str, _Value]) -> None:
@@ -221,7 +217,7 @@ def _fit(feeds: Mapping[str, Array], model: Model, missing: int = 0) -> dict[str
     found = {}
     for name, array in feeds.items():
         whole = np.concatenate([array, np.repeat(array[-1:], missing, axis=0)]) if missing else array
-        found[name] = whole.astype(model.dtypes[name], copy=False) if _is_float(whole.dtype) else whole
+        found[name] = whole.astype(model.dtypes[name], copy=False) if is_floating(whole.dtype) else whole
     return found
 
 

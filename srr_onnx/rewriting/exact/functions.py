@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from srr_onnx.graph.model import is_floating
 from srr_onnx.rewriting.exact.facts import Facts
 from srr_onnx.rewriting.exact.follow import Step, followers
 
@@ -116,7 +117,7 @@ def _follow_clip(step: Step) -> None:
 @followers.register("Cast")
 def _follow_cast(step: Step) -> None:
     facts, dtype = step.facts(), step.model.dtypes.get(step.node.outputs[0])
-    if facts is not None and dtype is not None and (dtype.kind == "f" or dtype.name == "bfloat16"):
+    if facts is not None and dtype is not None and is_floating(dtype):
         _note_function(step, facts, facts.factors.astype(dtype).astype(np.float64))
 
 
